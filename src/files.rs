@@ -1,0 +1,101 @@
+//! Writing so that nothing half-done looks finished: a temporary name in the same folder, flushed to disk,
+//! then renamed, then the folder flushed.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Writes `path` through `fill`; the old file stays until the new one is whole. Makes missing parent folders.
+///
+/// Errors: [`Error::Write`] naming `path`; whatever `fill` returns. Nothing is left behind on failure.
+pub fn write_atomically(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_folder(folder)?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .permissions(permissions())
+        .tempfile_in(folder)
+        .map_err(Error::write(path))?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    fill(&mut writer)?;
+    writer.flush().map_err(Error::write(path))?;
+    drop(writer);
+    temporary.as_file().sync_all().map_err(Error::write(path))?;
+    temporary.persist(path).map_err(|e| Error::write(path)(e.error))?;
+    sync_folder(folder).map_err(Error::write(path))
+}
+
+/// Makes a folder and its parents; no error when it is there.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::write(folder))
+}
+
+/// Refuses to overwrite: [`Error::Write`] when `path` exists and `force` is off.
+pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
+    if !force && path.exists() {
+        let source = std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            "it exists already; give another name, or --force to replace it",
+        );
+        return Err(Error::Write { path: path.to_path_buf(), source });
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o644)
+}
+
+#[cfg(not(unix))]
+fn permissions() -> std::fs::Permissions {
+    // Only unix knows modes; elsewhere a fresh file's own permissions are right.
+    let mut permissions = std::fs::metadata(".").map(|m| m.permissions()).expect("the current folder has metadata");
+    permissions.set_readonly(false);
+    permissions
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+    Ok(()) // a folder cannot be opened as a file there; the rename itself is journaled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_stray() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_atomically(&path, |w| w.write_all(b"old").map_err(Error::write(&path))).unwrap();
+        let failed = write_atomically(&path, |w| {
+            w.write_all(b"half").map_err(Error::write(&path))?;
+            Err(Error::setting("x", "planted"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_existing_output_is_refused_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(refuse_existing(folder.path(), false).is_err());
+        assert!(refuse_existing(folder.path(), true).is_ok());
+    }
+}

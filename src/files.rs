@@ -59,7 +59,8 @@ fn permissions() -> std::fs::Permissions {
 #[cfg(not(unix))]
 fn permissions() -> std::fs::Permissions {
     // Only unix knows modes; elsewhere a fresh file's own permissions are right.
-    let mut permissions = std::fs::metadata(".").map(|m| m.permissions()).expect("the current folder has metadata");
+    let mut permissions =
+        std::fs::metadata(".").map(|m| m.permissions()).expect("the current folder has metadata");
     permissions.set_readonly(false);
     permissions
 }

@@ -4,3 +4,10 @@
 
 pub mod error;
 pub mod files;
+
+pub mod gpu;
+pub mod tensor;
+pub mod ops;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,509 @@
+//! The device: adapters, buffers, pipelines, one recorder. The only room that names wgpu.
+//!
+//! `run` records; nothing reaches the queue before enough work waits, a tensor is read, or [`Gpu::submit`]
+//! is called. A [`Gpu::planner`] records nothing at all: the same model code runs on it and leaves behind what
+//! it would cost, so that peak memory is known before anything is allocated.
+
+mod adapter;
+mod kernel;
+mod pipelines;
+mod pool;
+mod recorder;
+
+pub use adapter::{Class, Facts, Features, Limits, Options, list};
+pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
+pub use pool::{Buffer, Memory};
+
+use crate::error::{Error, Result};
+use pipelines::{PARAMS_BYTES, Pipelines};
+use pool::Pool;
+use recorder::{Command, Recorder};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A device, or a plan of one. Cloning shares it.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    facts: Facts,
+    device: Option<Device>,
+    state: Mutex<State>,
+}
+
+struct Device {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    /// First trouble the driver reported outside a scope: an uncaptured error or a lost device.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+struct State {
+    pool: Pool,
+    recorder: Recorder,
+    pipelines: Option<Pipelines>,
+    counts: Counts,
+}
+
+/// What has been asked of a device since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Kernel launches.
+    pub dispatches: u64,
+    /// Submissions to the queue.
+    pub submissions: u64,
+    /// Work of all launches.
+    pub work: Work,
+}
+
+/// A submission that takes longer than this is treated as a hung driver.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// Launches that may wait before they are submitted.
+const MAX_WAITING: usize = 2048;
+/// Upload and read-back go in pieces of this size, so that staging memory stays small.
+const PIECE_BYTES: u64 = 64 << 20;
+
+impl Gpu {
+    /// Opens the adapter `options` names, or the best one.
+    ///
+    /// Errors: [`Error::Device`] when there is none, none of that name, or it gives no device.
+    pub fn open(options: &Options) -> Result<Gpu> {
+        let (mut facts, adapter) = adapter::choose(options.adapter.as_deref())?;
+        facts.features.f16 &= !options.without_f16;
+        facts.features.immediates &= !options.without_immediates;
+        if options.without_subgroups {
+            facts.features.subgroup_size = None;
+        }
+        if let Some(bytes) = options.binding_bytes {
+            facts.limits.binding_bytes = facts.limits.binding_bytes.min(bytes & !255);
+        }
+        let (device, queue) = adapter::open(&facts, &adapter)?;
+        let trouble = Arc::new(Mutex::new(None));
+        let note = |trouble: &Arc<Mutex<Option<String>>>| {
+            let trouble = trouble.clone();
+            move |text: String| {
+                if let Ok(mut first) = trouble.lock() {
+                    first.get_or_insert(text);
+                }
+            }
+        };
+        let (on_error, on_lost) = (note(&trouble), note(&trouble));
+        device.on_uncaptured_error(Arc::new(move |error| on_error(error.to_string())));
+        device.set_device_lost_callback(move |reason, text| {
+            on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
+        });
+        let pipelines = Some(Pipelines::new(&device, facts.features.immediates));
+        Ok(Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines))
+    }
+
+    /// A plan of this device: the same limits and features, no memory, no commands.
+    pub fn planner(&self) -> Gpu {
+        Gpu::with(self.0.facts.clone(), None, None)
+    }
+
+    /// A plan where no device is at hand, with the limits of the software adapter.
+    pub fn plan() -> Gpu {
+        let facts = Facts {
+            index: 0,
+            name: "plan".into(),
+            driver: String::new(),
+            backend: String::new(),
+            class: Class::Software,
+            features: Features {
+                f16: true,
+                subgroup_size: Some(8),
+                immediates: true,
+                timestamps: false,
+                cooperative_matrix: false,
+            },
+            limits: Limits {
+                binding_bytes: 128 << 20,
+                buffer_bytes: (2 << 30) - 256,
+                binding_alignment: 256,
+                workgroup_bytes: 32 << 10,
+                workgroup_invocations: 256,
+                groups_per_axis: 65_535,
+            },
+        };
+        Gpu::with(facts, None, None)
+    }
+
+    fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>) -> Gpu {
+        let state = State {
+            pool: Pool::default(),
+            recorder: Recorder::default(),
+            pipelines,
+            counts: Counts::default(),
+        };
+        Gpu(Arc::new(Inner { facts, device, state: Mutex::new(state) }))
+    }
+
+    /// Name, driver, features and limits.
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
+    }
+
+    /// True where nothing is computed, only counted.
+    pub fn is_plan(&self) -> bool {
+        self.0.device.is_none()
+    }
+
+    /// True when both handles are of one device.
+    pub fn is_same(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Memory now and at its peak.
+    pub fn memory(&self) -> Memory {
+        self.state().pool.memory
+    }
+
+    /// Buffers held by tensors now.
+    pub fn live_buffers(&self) -> usize {
+        self.state().pool.n_live
+    }
+
+    /// Launches, submissions and work so far.
+    pub fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    /// Invocations per workgroup for kernels that move 4 elements each and share nothing.
+    pub fn flat_workgroup(&self) -> u32 {
+        64
+    }
+
+    /// Invocations per workgroup for kernels that reduce a row together: one subgroup on a software adapter,
+    /// where a workgroup runs on one core.
+    pub fn row_workgroup(&self) -> u32 {
+        if self.facts().class == Class::Software { 8 } else { 128 }
+    }
+
+    /// Folds a row of workgroups into a grid within the device's limit; shaders find their place again through
+    /// `group_index` and ignore those past the end. `what` names the op in a refusal.
+    pub fn grid(&self, what: &str, groups: u64) -> Result<[u32; 3]> {
+        let per_axis = u64::from(self.facts().limits.groups_per_axis);
+        let rows = groups.div_ceil(per_axis).max(1);
+        if rows > per_axis {
+            return Err(Error::Limit {
+                what: format!("{what}: a grid of workgroups"),
+                needed: groups,
+                available_what: "the most this adapter runs at once".into(),
+                available: per_axis * per_axis,
+            });
+        }
+        Ok([groups.div_ceil(rows) as u32, rows as u32, 1])
+    }
+
+    /// A buffer of at least `bytes`, its content undefined; `what` names it in a refusal.
+    ///
+    /// Errors: [`Error::Limit`] when larger than the adapter's buffers or when memory is out.
+    pub fn alloc(&self, what: &str, bytes: u64) -> Result<Buffer> {
+        let limit = self.facts().limits.buffer_bytes;
+        if bytes > limit {
+            return Err(Error::Limit {
+                what: what.to_string(),
+                needed: bytes,
+                available_what: "the largest buffer of this adapter".into(),
+                available: limit,
+            });
+        }
+        let class = Pool::class(bytes).min(limit);
+        let mut state = self.state();
+        if let Some((id, raw)) = state.pool.take(class) {
+            return Ok(Buffer { gpu: self.clone(), raw, id, bytes: class });
+        }
+        let raw = match &self.0.device {
+            None => None,
+            Some(device) => Some(match device.create_buffer(class)? {
+                Some(raw) => raw,
+                None => {
+                    // Out of memory: let go of what waits, try once more.
+                    self.flush(&mut state)?;
+                    state.trim(0);
+                    drop(state);
+                    self.wait()?;
+                    state = self.state();
+                    device.create_buffer(class)?.ok_or_else(|| Error::Limit {
+                        what: what.to_string(),
+                        needed: state.pool.memory.reserved + class,
+                        available_what: "held when the device ran out of memory".into(),
+                        available: state.pool.memory.reserved,
+                    })?
+                }
+            }),
+        };
+        let id = state.pool.made(class);
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class })
+    }
+
+    /// Records a launch.
+    ///
+    /// Errors: [`Error::Device`] when the driver refuses the kernel, [`Error::Limit`] when a binding is too
+    /// large: ops bind windows instead.
+    pub fn run(&self, launch: &Launch) -> Result<()> {
+        let limit = self.facts().limits.binding_bytes;
+        for binding in launch.inputs.iter().chain(launch.outputs) {
+            if binding.bytes > limit {
+                return Err(Error::Limit {
+                    what: format!("{}: a tensor", launch.program.name),
+                    needed: binding.bytes,
+                    available_what: "the largest storage binding of this adapter".into(),
+                    available: limit,
+                });
+            }
+        }
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.counts.dispatches += 1;
+        state.counts.work.flops += launch.work.flops;
+        state.counts.work.bytes += launch.work.bytes;
+        let Some(device) = &self.0.device else { return Ok(()) };
+        let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
+        let (n_inputs, n_outputs) = (launch.inputs.len(), launch.outputs.len());
+        let pipeline = pipelines.pipeline(&device.device, &launch.program, n_inputs, n_outputs)?;
+        let group = pipelines.group(&device.device, launch.inputs, launch.outputs)?;
+        let mut params = [0; PARAMS_BYTES];
+        params[..launch.params.len()].copy_from_slice(launch.params);
+        state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups });
+        state.recorder.flops += launch.work.flops;
+        // On a CPU a submission of this size takes a few hundred milliseconds; a card does far more in that time.
+        let enough = if self.facts().class == Class::Software { 10_000_000_000 } else { 2_000_000_000_000 };
+        if state.recorder.flops >= enough || state.recorder.len() >= MAX_WAITING {
+            self.flush(state)?;
+        }
+        Ok(())
+    }
+
+    /// Records a copy of `bytes` between buffers; offsets and size are multiples of 4.
+    pub fn copy(
+        &self,
+        from: &Buffer,
+        from_offset: u64,
+        to: &Buffer,
+        to_offset: u64,
+        bytes: u64,
+    ) -> Result<()> {
+        let mut state = self.state();
+        state.counts.work.bytes += 2 * bytes;
+        if let (Some(from), Some(to)) = (&from.raw, &to.raw) {
+            if bytes > 0 {
+                state.recorder.push(Command::Copy {
+                    from: from.clone(),
+                    from_offset,
+                    to: to.clone(),
+                    to_offset,
+                    bytes,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes host bytes (a multiple of 4) into a buffer, in order with what was recorded before.
+    pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        self.flush(&mut state)?;
+        drop(state);
+        let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else { return Ok(()) };
+        for (at, piece) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
+            device.queue.write_buffer(raw, offset + at as u64 * PIECE_BYTES, piece);
+            if bytes.len() as u64 > PIECE_BYTES {
+                device.queue.submit([]); // lets the staging memory of this piece go
+                self.wait()?;
+            }
+        }
+        self.check()
+    }
+
+    /// Reads `bytes` (a multiple of 4) of a buffer after everything recorded has run.
+    ///
+    /// Errors: [`Error::Device`] for a lost device, a failed map, a hung driver, or in a plan.
+    pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else {
+            return Err(Error::Device("a plan holds no values to read".into()));
+        };
+        self.submit()?;
+        let mut out = Vec::with_capacity(bytes as usize);
+        let mut at = 0;
+        while at < bytes {
+            let piece = PIECE_BYTES.min(bytes - at);
+            device.read_piece(raw, offset + at, piece, &mut out)?;
+            self.check()?;
+            at += piece;
+        }
+        Ok(out)
+    }
+
+    /// Sends what waits to the queue and returns at once.
+    pub fn submit(&self) -> Result<()> {
+        let mut state = self.state();
+        self.flush(&mut state)
+    }
+
+    /// Sends what waits and returns when the device has finished it.
+    pub fn wait(&self) -> Result<()> {
+        self.submit()?;
+        let Some(device) = &self.0.device else { return Ok(()) };
+        device.wait()?;
+        self.check()
+    }
+
+    /// Lets all free buffers go, after what waits has run.
+    pub fn trim(&self) -> Result<()> {
+        self.wait()?;
+        self.state().trim(0);
+        if let Some(device) = &self.0.device {
+            device.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the memory peak anew from here on.
+    pub fn reset_peak(&self) {
+        let memory = &mut self.state().pool.memory;
+        (memory.peak, memory.peak_reserved) = (memory.live, memory.reserved);
+    }
+
+    /// Called by a buffer that goes.
+    fn give_back(&self, id: u64, bytes: u64, raw: Option<wgpu::Buffer>) {
+        let mut state = self.state();
+        state.pool.put(id, bytes, raw);
+        if state.pool.holds_too_much() {
+            let keep = state.pool.allowance();
+            state.trim(keep);
+        }
+    }
+
+    fn flush(&self, state: &mut State) -> Result<()> {
+        let Some(device) = &self.0.device else { return Ok(()) };
+        if state.recorder.len() > 0 {
+            let pipelines = state.pipelines.as_ref().expect("a device has its pipelines");
+            let commands = state.recorder.encode(
+                &device.device,
+                &device.queue,
+                &pipelines.params_layout,
+                self.0.facts.features.immediates,
+            );
+            device.queue.submit([commands]);
+            state.counts.submissions += 1;
+        }
+        self.check()
+    }
+
+    /// The first trouble the driver reported, if any.
+    fn check(&self) -> Result<()> {
+        let Some(device) = &self.0.device else { return Ok(()) };
+        match device.trouble.lock().ok().and_then(|trouble| trouble.clone()) {
+            Some(text) => Err(Error::Device(text)),
+            None => Ok(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere while recording leaves the lists whole: nothing in there is half-written.
+        self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn trim(&mut self, keep: u64) {
+        let gone = self.pool.trim(keep);
+        if let Some(pipelines) = &mut self.pipelines {
+            pipelines.forget(&gone);
+        }
+    }
+}
+
+impl Device {
+    /// `None` when memory is out.
+    fn create_buffer(&self, bytes: u64) -> Result<Option<wgpu::Buffer>> {
+        let out_of_memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let internal = pollster::block_on(internal.pop());
+        let out_of_memory = pollster::block_on(out_of_memory.pop());
+        match (internal, out_of_memory) {
+            (Some(error), _) => Err(Error::Device(error.to_string())),
+            (_, Some(_)) => Ok(None),
+            _ => Ok(Some(buffer)),
+        }
+    }
+
+    fn read_piece(&self, from: &wgpu::Buffer, offset: u64, bytes: u64, out: &mut Vec<u8>) -> Result<()> {
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        encoder.copy_buffer_to_buffer(from, offset, &staging, 0, Some(bytes));
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result); // the receiver is gone only when we already gave up
+        });
+        self.wait()?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Error::Device(format!("results could not be read: {error}"))),
+            Err(_) => return Err(Error::Device("results could not be read: the device is gone".into())),
+        }
+        let mapped = staging
+            .get_mapped_range(..)
+            .map_err(|error| Error::Device(format!("results could not be read: {error}")))?;
+        out.extend_from_slice(&mapped);
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(DEADLINE) };
+        match self.device.poll(poll) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Device(format!(
+                "no answer from the driver within {} s: {error}; it may hang, start again",
+                DEADLINE.as_secs()
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_counts_and_allocates_nothing() {
+        let gpu = Gpu::plan();
+        let first = gpu.alloc("first", 1 << 20).unwrap();
+        let second = gpu.alloc("second", 1 << 20).unwrap();
+        drop(first);
+        let third = gpu.alloc("third", 1 << 20).unwrap();
+        assert_eq!(gpu.memory().peak, 2 << 20);
+        assert_eq!(gpu.memory().reserved, 2 << 20, "the third takes the first's place");
+        drop((second, third));
+        assert_eq!((gpu.memory().live, gpu.live_buffers()), (0, 0));
+    }
+
+    #[test]
+    fn a_buffer_above_the_limit_is_refused_by_name() {
+        let error = Gpu::plan().alloc("scores", 3 << 30).err().expect("refused");
+        assert_eq!(error.exit_code(), 4);
+        assert!(error.to_string().contains("scores"), "{error}");
+    }
+
+    #[test]
+    fn grids_fold() {
+        let gpu = Gpu::plan();
+        assert_eq!(gpu.grid("op", 65_535).unwrap(), [65_535, 1, 1]);
+        let [x, y, _] = gpu.grid("op", 65_536).unwrap();
+        assert!(u64::from(x) * u64::from(y) >= 65_536 && x <= 65_535);
+        assert!(gpu.grid("op", u64::MAX).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! Adapters: what is there, which one to take, what it can do.
+
+use crate::error::{Error, Result};
+
+/// What kind of machine runs the kernels; the first thing a kernel's variant is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A card with its own memory.
+    Discrete,
+    /// Shares the host's memory.
+    Integrated,
+    /// A driver that runs on the CPU (lavapipe, SwiftShader, WARP).
+    Software,
+}
+
+/// Optional features we use, each only where the adapter lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// f16 in shaders: activations may be stored in half precision.
+    pub f16: bool,
+    /// Invocations per subgroup, where subgroups are there and their size is fixed.
+    pub subgroup_size: Option<u32>,
+    /// Parameters ride in the command stream; else in a uniform buffer.
+    pub immediates: bool,
+    /// Kernel times can be read from the device's clock.
+    pub timestamps: bool,
+    /// Matrix units are offered (reported; no kernel uses them yet).
+    pub cooperative_matrix: bool,
+}
+
+/// Sizes nothing may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one storage binding; a larger tensor is bound in windows.
+    pub binding_bytes: u64,
+    /// Bytes of one buffer; a larger tensor is refused.
+    pub buffer_bytes: u64,
+    /// Offset of a binding is a multiple of this.
+    pub binding_alignment: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Invocations of one workgroup.
+    pub workgroup_invocations: u32,
+    /// Workgroups along one axis of a dispatch.
+    pub groups_per_axis: u32,
+}
+
+/// An adapter, as `doctor` and `run.json` tell of it.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Position in [`list`], accepted by `--adapter`.
+    pub index: usize,
+    /// The adapter's own name.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Discrete, integrated or software.
+    pub class: Class,
+    /// What it offers of what we can use.
+    pub features: Features,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// How a device is to be opened. `Options::default()` takes the best adapter with all it offers.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Index in [`list`], or a part of the name (case does not matter).
+    pub adapter: Option<String>,
+    /// Leave f16 out.
+    pub without_f16: bool,
+    /// Leave subgroups out.
+    pub without_subgroups: bool,
+    /// Leave immediates out.
+    pub without_immediates: bool,
+    /// A smaller limit for one binding than the adapter's, in bytes.
+    pub binding_bytes: Option<u64>,
+}
+
+/// Every adapter found, best first: discrete, integrated, software.
+pub fn list() -> Vec<Facts> {
+    found().into_iter().map(|(facts, _)| facts).collect()
+}
+
+/// The adapters with their facts, best first.
+pub(super) fn found() -> Vec<(Facts, wgpu::Adapter)> {
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let mut adapters: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        .map(|adapter| (facts(&adapter), adapter))
+        .collect();
+    adapters.sort_by_key(|(facts, _)| facts.class);
+    for (index, (facts, _)) in adapters.iter_mut().enumerate() {
+        facts.index = index;
+    }
+    adapters
+}
+
+/// The adapter `--adapter` means, or the best one.
+pub(super) fn choose(selector: Option<&str>) -> Result<(Facts, wgpu::Adapter)> {
+    let adapters = found();
+    if adapters.is_empty() {
+        return Err(Error::Device(
+            "no adapter found; install a driver (`apt-get install mesa-vulkan-drivers` gives a software one)"
+                .into(),
+        ));
+    }
+    let names: Vec<String> =
+        adapters.iter().map(|(facts, _)| format!("{} '{}'", facts.index, facts.name)).collect();
+    let wanted = |facts: &Facts| match selector {
+        None => true,
+        Some(text) => match text.parse::<usize>() {
+            Ok(index) => facts.index == index,
+            Err(_) => facts.name.to_lowercase().contains(&text.to_lowercase()),
+        },
+    };
+    adapters.into_iter().find(|(facts, _)| wanted(facts)).ok_or_else(|| {
+        Error::Device(format!(
+            "no adapter is called '{}'; there are: {}",
+            selector.unwrap_or(""),
+            names.join(", ")
+        ))
+    })
+}
+
+fn facts(adapter: &wgpu::Adapter) -> Facts {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    let fixed =
+        info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+    Facts {
+        index: 0,
+        name: info.name,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        backend: info.backend.to_str().to_string(),
+        class: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu => Class::Discrete,
+            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Other => Class::Integrated,
+            wgpu::DeviceType::Cpu => Class::Software,
+        },
+        features: Features {
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroup_size: fixed.then_some(info.subgroup_min_size),
+            immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        },
+        limits: Limits {
+            binding_bytes: limits.max_storage_buffer_binding_size & !255,
+            buffer_bytes: limits.max_buffer_size & !255,
+            binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(16),
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+            groups_per_axis: limits.max_compute_workgroups_per_dimension,
+        },
+    }
+}
+
+/// Opens the device with what `facts` says we use and the adapter's own limits.
+pub(super) fn open(facts: &Facts, adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let mut features = wgpu::Features::empty();
+    features.set(wgpu::Features::SHADER_F16, facts.features.f16);
+    features.set(wgpu::Features::SUBGROUP, facts.features.subgroup_size.is_some());
+    features.set(wgpu::Features::IMMEDIATES, facts.features.immediates);
+    features.set(wgpu::Features::TIMESTAMP_QUERY, facts.features.timestamps);
+    let mut limits = adapter.limits();
+    limits.max_non_sampler_bindings = limits.max_non_sampler_bindings.min(1_000_000);
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("mindreel"),
+        required_features: features,
+        required_limits: limits,
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    };
+    pollster::block_on(adapter.request_device(&descriptor))
+        .map_err(|e| Error::Device(format!("'{}' gave no device: {e}", facts.name)))
+}

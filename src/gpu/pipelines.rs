@@ -1,0 +1,187 @@
+//! Pipelines and bind groups, each made once and kept under the choices that made it.
+
+use super::kernel::{Binding, Program, Variant};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Immediate bytes, or bytes of one uniform slot.
+pub(super) const PARAMS_BYTES: usize = 128;
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct PipelineKey {
+    name: &'static str,
+    entry: &'static str,
+    variant: Variant,
+    form: u64,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct GroupKey {
+    n_inputs: usize,
+    ranges: Vec<(u64, u64, u64)>,
+}
+
+/// A compiled kernel and the shape of its bindings.
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+}
+
+/// Everything that is made once per device.
+pub(super) struct Pipelines {
+    immediates: bool,
+    pipelines: HashMap<PipelineKey, Arc<Pipeline>>,
+    layouts: HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    groups: HashMap<GroupKey, Arc<wgpu::BindGroup>>,
+    pub(super) params_layout: wgpu::BindGroupLayout,
+}
+
+impl Pipelines {
+    pub(super) fn new(device: &wgpu::Device, immediates: bool) -> Pipelines {
+        let params_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("params"),
+            entries: &[wgpu::BindGroupLayoutEntry {
+                binding: 0,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Uniform,
+                    has_dynamic_offset: true,
+                    min_binding_size: None,
+                },
+                count: None,
+            }],
+        });
+        Pipelines {
+            immediates,
+            pipelines: HashMap::new(),
+            layouts: HashMap::new(),
+            groups: HashMap::new(),
+            params_layout,
+        }
+    }
+
+    /// The pipeline of a program, compiled at its first use. `GPU` error with kernel and variant when refused.
+    pub(super) fn pipeline(
+        &mut self,
+        device: &wgpu::Device,
+        program: &Program,
+        n_inputs: usize,
+        n_outputs: usize,
+    ) -> Result<Arc<Pipeline>> {
+        let key = PipelineKey {
+            name: program.name,
+            entry: program.entry,
+            variant: program.variant,
+            form: program.form,
+        };
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let label = format!("{}::{} {:?}", program.name, program.entry, program.variant);
+        let text = program.text(self.immediates);
+        let (_, layout) = self.layouts(device, n_inputs, n_outputs);
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(program.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::Device(format!("kernel {label} was refused: {error}")));
+        }
+        let pipeline = Arc::new(Pipeline { raw });
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The bind group of these ranges.
+    pub(super) fn group(
+        &mut self,
+        device: &wgpu::Device,
+        inputs: &[Binding],
+        outputs: &[Binding],
+    ) -> Result<Arc<wgpu::BindGroup>> {
+        let bindings = || inputs.iter().chain(outputs);
+        let key = GroupKey {
+            n_inputs: inputs.len(),
+            ranges: bindings().map(|b| (b.buffer.id, b.offset, b.bytes)).collect(),
+        };
+        if let Some(group) = self.groups.get(&key) {
+            return Ok(group.clone());
+        }
+        let (layout, _) = self.layouts(device, inputs.len(), outputs.len());
+        let entries: Vec<_> = bindings()
+            .enumerate()
+            .map(|(at, b)| wgpu::BindGroupEntry {
+                binding: at as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: b.buffer.raw.as_ref().expect("a device's buffers are real; plans never bind"),
+                    offset: b.offset,
+                    size: std::num::NonZeroU64::new(b.bytes),
+                }),
+            })
+            .collect();
+        let group = Arc::new(device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        }));
+        self.groups.insert(key, group.clone());
+        Ok(group)
+    }
+
+    /// Forgets the bind groups that hold these buffers, so that their memory can go.
+    pub(super) fn forget(&mut self, gone: &[u64]) {
+        if !gone.is_empty() {
+            self.groups.retain(|key, _| !key.ranges.iter().any(|(id, ..)| gone.contains(id)));
+        }
+    }
+
+    fn layouts(
+        &mut self,
+        device: &wgpu::Device,
+        n_inputs: usize,
+        n_outputs: usize,
+    ) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let (immediates, params_layout) = (self.immediates, &self.params_layout);
+        self.layouts
+            .entry((n_inputs, n_outputs))
+            .or_insert_with(|| {
+                let entries: Vec<_> = (0..n_inputs + n_outputs)
+                    .map(|at| wgpu::BindGroupLayoutEntry {
+                        binding: at as u32 + 1,
+                        visibility: wgpu::ShaderStages::COMPUTE,
+                        ty: wgpu::BindingType::Buffer {
+                            ty: wgpu::BufferBindingType::Storage { read_only: at < n_inputs },
+                            has_dynamic_offset: false,
+                            min_binding_size: None,
+                        },
+                        count: None,
+                    })
+                    .collect();
+                let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: None,
+                    entries: &entries,
+                });
+                let groups: &[_] =
+                    if immediates { &[Some(&group)] } else { &[Some(&group), Some(params_layout)] };
+                let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: groups,
+                    immediate_size: if immediates { PARAMS_BYTES as u32 } else { 0 },
+                });
+                (group, pipeline)
+            })
+            .clone()
+    }
+}

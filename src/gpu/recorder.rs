@@ -1,0 +1,102 @@
+//! Commands wait in a plain list; one submission carries many of them.
+
+use super::pipelines::{PARAMS_BYTES, Pipeline};
+use std::sync::Arc;
+
+/// Parameters of one launch, padded to the size every pipeline layout declares.
+pub(super) type Params = [u8; PARAMS_BYTES];
+
+pub(super) enum Command {
+    Dispatch { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, params: Params, groups: [u32; 3] },
+    Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
+}
+
+/// Uniform slots lie this far apart, the largest offset alignment WebGPU allows.
+const SLOT_BYTES: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Recorder {
+    commands: Vec<Command>,
+    pub(super) flops: u64,
+}
+
+impl Recorder {
+    pub(super) fn push(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Encodes what waits, dispatches in as few passes as the copies between them allow.
+    pub(super) fn encode(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        params_layout: &wgpu::BindGroupLayout,
+        immediates: bool,
+    ) -> wgpu::CommandBuffer {
+        self.flops = 0;
+        let commands = std::mem::take(&mut self.commands);
+        let uniforms = (!immediates).then(|| uniforms(device, queue, params_layout, &commands));
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        let mut pass: Option<wgpu::ComputePass<'static>> = None;
+        for (at, command) in commands.iter().enumerate() {
+            match command {
+                Command::Dispatch { pipeline, group, params, groups } => {
+                    let pass = pass.get_or_insert_with(|| {
+                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+                    });
+                    pass.set_pipeline(&pipeline.raw);
+                    pass.set_bind_group(0, Some(&**group), &[]);
+                    match &uniforms {
+                        Some(group) => pass.set_bind_group(1, Some(group), &[(at * SLOT_BYTES) as u32]),
+                        None => pass.set_immediates(0, params),
+                    }
+                    pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+                }
+                Command::Copy { from, from_offset, to, to_offset, bytes } => {
+                    pass = None; // a copy stands between passes
+                    encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
+                }
+            }
+        }
+        drop(pass);
+        encoder.finish()
+    }
+}
+
+/// One uniform buffer with every command's parameters, and its bind group.
+fn uniforms(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    layout: &wgpu::BindGroupLayout,
+    commands: &[Command],
+) -> wgpu::BindGroup {
+    let mut bytes = vec![0; commands.len().max(1) * SLOT_BYTES];
+    for (slot, command) in bytes.chunks_exact_mut(SLOT_BYTES).zip(commands) {
+        if let Command::Dispatch { params, .. } = command {
+            slot[..PARAMS_BYTES].copy_from_slice(params);
+        }
+    }
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("params"),
+        size: bytes.len() as u64,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    queue.write_buffer(&buffer, 0, &bytes);
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("params"),
+        layout,
+        entries: &[wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &buffer,
+                offset: 0,
+                size: std::num::NonZeroU64::new(PARAMS_BYTES as u64),
+            }),
+        }],
+    })
+}

@@ -1,0 +1,77 @@
+//! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
+
+mod softmax;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tensor::Tensor;
+
+/// Shader pieces shared by several ops.
+mod common {
+    pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
+    pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
+}
+
+/// The text of `shaders/<name>.wgsl`.
+macro_rules! shaders {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+use shaders;
+
+/// Declares the twin of a shader's `Params`: 32-bit scalars in the same order, compared by a test.
+macro_rules! params {
+    ($(#[$doc:meta])* struct $name:ident { $($field:ident: $kind:ty,)+ }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name { $($field: $kind,)+ }
+
+        impl $name {
+            /// Fields with their offsets, for the comparison with the shader.
+            #[cfg(test)]
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field)),)+];
+
+            fn as_bytes(&self) -> &[u8] {
+                bytemuck::bytes_of(self)
+            }
+        }
+    };
+}
+use params;
+
+/// A tensor as rows of its last axis: (rows, cols). `op` names the caller in a refusal.
+fn rows_of(x: &Tensor, op: &str) -> Result<(usize, usize)> {
+    match x.shape().split_last() {
+        Some((&cols, outer)) => Ok((outer.iter().product(), cols)),
+        None => Err(Error::shape(op, "wanted at least one axis, got a scalar")),
+    }
+}
+
+/// 4 where rows of `cols` elements can be moved four at a time, else 1.
+fn width_of(cols: usize) -> u32 {
+    if cols % 4 == 0 { 4 } else { 1 }
+}
+
+/// Turns of one loop that a software adapter counts right (it ends loops silently after 65,535 in all; kernels
+/// pass over a row at most four times).
+const MAX_TURNS: usize = 16_000;
+
+/// Invocations that share a row of `cols` elements.
+///
+/// Errors: [`Error::Limit`] when a row is longer than a workgroup's loops can walk.
+fn row_workgroup(gpu: &Gpu, cols: usize, op: &str) -> Result<u32> {
+    let units = cols / width_of(cols) as usize;
+    let enough = |workgroup: u32| units <= workgroup as usize * MAX_TURNS;
+    match [gpu.row_workgroup(), 256].into_iter().find(|&workgroup| enough(workgroup)) {
+        Some(workgroup) => Ok(workgroup),
+        None => Err(Error::Limit {
+            what: format!("{op}: a row"),
+            needed: units as u64,
+            available_what: "the longest row a workgroup walks".into(),
+            available: 256 * MAX_TURNS as u64,
+        }),
+    }
+}

@@ -1,0 +1,94 @@
+//! What tests share: a device, seeded values, comparisons with f64 references, shader checks.
+
+use crate::gpu::{Gpu, Kernel, Options, Scalar, Variant};
+use std::sync::OnceLock;
+
+/// The device tests run on, opened once; `None`, said aloud, where there is none. `MINDREEL_REQUIRE_GPU=1`
+/// turns that into a failure.
+pub(crate) fn gpu() -> Option<Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let options = Options { adapter: std::env::var("MINDREEL_ADAPTER").ok(), ..Default::default() };
+        match Gpu::open(&options) {
+            Ok(gpu) => Some(gpu),
+            Err(error) => {
+                assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+                eprintln!("skipped: {error}");
+                None
+            }
+        }
+    })
+    .clone()
+}
+
+/// A device of its own, opened with these options; for tests that count memory or leave features out.
+pub(crate) fn gpu_with(options: Options) -> Option<Gpu> {
+    gpu()?;
+    let adapter = std::env::var("MINDREEL_ADAPTER").ok();
+    Some(Gpu::open(&Options { adapter, ..options }).expect("the shared device opened"))
+}
+
+/// Values of this shape in [-scale, scale), the same every time.
+pub(crate) fn random(shape: &[usize], scale: f32) -> Vec<f32> {
+    let count: usize = shape.iter().product();
+    random_from(count as u64 ^ 0x5eed, count, scale)
+}
+
+/// `count` values in [-scale, scale) from a seed.
+pub(crate) fn random_from(seed: u64, count: usize, scale: f32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+            unit * scale
+        })
+        .collect()
+}
+
+/// Every value within `tolerance` of the reference, relative to the larger of 1 and its size.
+#[track_caller]
+pub(crate) fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}: number of values");
+    for (at, (&g, &w)) in got.iter().zip(want).enumerate() {
+        let allowed = tolerance * w.abs().max(1.0);
+        assert!((f64::from(g) - w).abs() <= allowed, "{what}: at {at} wanted {w}, got {g}");
+    }
+}
+
+/// The kernel parses and validates in each number type and width, and its `Params` has these fields and offsets.
+#[track_caller]
+pub(crate) fn shader_twin(kernel: &Kernel, fields: &[(&str, usize)]) {
+    for scalar in [Scalar::F32, Scalar::F16] {
+        for width in [1, 4] {
+            let variant = Variant { scalar, width, workgroup: 64 };
+            let text = kernel.program(variant).text(true);
+            validate(&format!("{} {variant:?}", kernel.name), &text, fields);
+        }
+    }
+}
+
+/// WGSL that naga takes, whose `Params` has these fields and offsets.
+#[track_caller]
+pub(crate) fn validate(label: &str, text: &str, fields: &[(&str, usize)]) {
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    let params = module
+        .types
+        .iter()
+        .find_map(|(_, kind)| match (&kind.name, &kind.inner) {
+            (Some(name), naga::TypeInner::Struct { members, .. }) if name == "Params" => Some(members),
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("{label}: no Params"));
+    let found: Vec<_> =
+        params.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
+    let wanted: Vec<_> = fields.iter().map(|(name, at)| (name.to_string(), *at)).collect();
+    assert_eq!(found, wanted, "{label}: Params");
+}

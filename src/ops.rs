@@ -1,6 +1,16 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
+mod conv2d;
+mod gemm;
+mod matmul;
+mod pack;
 mod softmax;
+mod unary;
+
+pub use conv2d::{ConvWeight, Window};
+pub use gemm::Epilogue;
+pub use pack::{Packed, SourceType};
+pub use unary::Activation;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -8,6 +18,7 @@ use crate::tensor::Tensor;
 
 /// Shader pieces shared by several ops.
 mod common {
+    pub(super) const ACTIVATION: &str = include_str!("../shaders/common/activation.wgsl");
     pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
     pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
 }

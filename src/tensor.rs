@@ -230,6 +230,11 @@ impl Tensor {
         Binding::new(&self.0.buffer, (elements.start * size) as u64, (elements.len() * size) as u64)
     }
 
+    /// A range of bytes, as a shader sees it; its start is a multiple of the device's binding alignment.
+    pub(crate) fn range(&self, start: usize, bytes: usize) -> Binding<'_> {
+        Binding::new(&self.0.buffer, start as u64, bytes as u64)
+    }
+
     /// The same elements under another shape.
     ///
     /// Errors: [`Error::Shape`] when the counts differ.

@@ -1,0 +1,61 @@
+// C[m, n] = activation(A[m, k] * B[k, n] + bias) + residual, the shared part: what is read, what becomes of a result.
+// The generator (src/ops/gemm.rs) joins it with one way of reading A (gemm_rows.wgsl, gemm_image.wgsl) and with the
+// unrolled product. k runs over taps outside and channels, in units of 4, inside.
+struct Params {
+    m: u32,             // rows of this launch
+    n: u32,             // columns of C
+    taps: u32,
+    units: u32,         // channels of one tap / 4, rounded up
+    channels: u32,      // channels of one tap
+    tiles_m: u32,
+    tiles_n: u32,       // panels of this launch
+    panel_first: u32,   // column of C where this launch's first panel begins / 4
+    a_base: u32,        // first element of A, in units of its reads
+    a_stride: u32,      // from one row (pixel) of A to the next, in units of its reads
+    c_base: u32,        // first element of C and residual, in units of its writes
+    c_stride: u32,      // from one row of C to the next, in units of its writes
+    a_batch: u32,       // from one matrix of a batch to the next
+    b_batch: u32,
+    c_batch: u32,
+    row_first: u32,     // row of the whole C where this launch begins, for the bias
+    bias_rows: u32,     // rows that share a row of bias
+    flags: u32,         // 1 bias, 2 residual, 4.. activation
+    // images only
+    height: u32,
+    width: u32,
+    out_height: u32,    // rows of output pixels per image in this launch
+    out_width: u32,
+    kernel_width: u32,
+    stride: u32,        // y | x << 16
+    pad: u32,           // top | left << 16
+    y_first: u32,       // first output row of this launch
+    origin: u32,        // first input row of the bound window
+    dilation: u32,      // y | x << 16
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<a_stored>;
+@group(0) @binding(2) var<storage, read> b: array<b_stored>;         // panels, see pack.wgsl
+@group(0) @binding(3) var<storage, read> bias: array<f32>;           // [m / bias_rows, n]
+@group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
+@group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]
+
+// Four results of a row, from column 4 * column4 of C on.
+fn store(batch: u32, row: u32, column4: u32, sum: vec4<f32>) {
+    let column = column4 * 4u;
+    if (row >= params.m || column >= params.n) {
+        return;
+    }
+    var v = sum;
+    if ((params.flags & 1u) != 0u) {
+        let begin = (params.row_first + row) / params.bias_rows * params.n;
+        let last = params.n - 1u;
+        v += vec4<f32>(
+            bias[begin + column],
+            bias[begin + min(column + 1u, last)],
+            bias[begin + min(column + 2u, last)],
+            bias[begin + min(column + 3u, last)],
+        );
+    }
+    v = activate(params.flags >> 2u, v);
+    write(params.c_base + batch * params.c_batch + row * params.c_stride, column, v);
+}

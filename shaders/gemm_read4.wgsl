@@ -1,0 +1,7 @@
+// Reads 4 channels at once, where the channels of a tap are a multiple of 4.
+alias a_stored = stored;
+struct Place { base: u32, inside: bool }
+
+fn read_a(place: Place, unit: u32) -> vec4<f32> {
+    return select(vec4<f32>(), vec4<f32>(a[place.base + unit]), place.inside);
+}

@@ -1,0 +1,10 @@
+// Writes four results at once, where rows of C are multiples of 4.
+alias c_stored = stored;
+fn write(row: u32, column: u32, v: vec4<f32>) {
+    let at = row + column / 4u;
+    if ((params.flags & 2u) != 0u) {
+        c[at] = c_stored(v + vec4<f32>(residual[at]));
+    } else {
+        c[at] = c_stored(v);
+    }
+}

@@ -1,0 +1,75 @@
+// A weight matrix [n, taps, channels] (any strides) to panels: panel p holds columns p*PANEL .. of all k in order
+//   packed[((p * taps + tap) * channels4 * 4 + c) * PANEL + column], zero beyond n and beyond channels.
+// One invocation writes 4 columns of one k. The source is read as words, so that f32, f16 and bf16 files load alike.
+struct Params {
+    count: u32,       // vectors of 4 to write
+    n: u32,           // columns in all
+    column0: u32,     // first column of the first panel here
+    taps: u32,
+    channels: u32,
+    channels4: u32,   // channels / 4, rounded up
+    panel4: u32,      // columns of a panel / 4
+    panels: u32,      // panels of one matrix here
+    stride_n: u32,    // source elements from one column to the next
+    stride_tap: u32,
+    stride_c: u32,
+    stride_batch: u32,
+    source0: u32,     // source element of the first column's first k
+    kind: u32,        // of the source: 0 f32, 1 f16, 2 bf16
+    half: u32,        // 1: written as f16
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> source: array<u32>;
+@group(0) @binding(2) var<storage, read_write> panels: array<u32>;  // [batch, panels, taps, channels4 * 4, PANEL]
+
+fn element(at: u32) -> f32 {
+    if (params.kind == 0u) {
+        return bitcast<f32>(source[at]);
+    }
+    let word = source[at >> 1u];
+    let odd = (at & 1u) == 1u;
+    if (params.kind == 1u) {
+        let pair = unpack2x16float(word);
+        return select(pair.x, pair.y, odd);
+    }
+    return bitcast<f32>(select(word << 16u, word & 0xffff0000u, odd));
+}
+
+@compute @workgroup_size(WG)
+fn forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = group_index(group, groups) * WG + lane;
+    if (at >= params.count) {
+        return;
+    }
+    let column4 = at % params.panel4;
+    var rest = at / params.panel4;
+    let c = rest % (params.channels4 * 4u);
+    rest /= params.channels4 * 4u;
+    let tap = rest % params.taps;
+    rest /= params.taps;
+    let panel = rest % params.panels;
+    let batch = rest / params.panels;
+    let local_column = (panel * params.panel4 + column4) * 4u;  // from the first column here
+    var v = vec4<f32>();
+    if (c < params.channels) {
+        let begin = params.source0 + batch * params.stride_batch + tap * params.stride_tap + c * params.stride_c;
+        for (var i = 0u; i < 4u; i++) {
+            if (params.column0 + local_column + i < params.n) {
+                v[i] = element(begin + (local_column + i) * params.stride_n);
+            }
+        }
+    }
+    if (params.half == 1u) {
+        panels[2u * at] = pack2x16float(v.xy);
+        panels[2u * at + 1u] = pack2x16float(v.zw);
+    } else {
+        panels[4u * at] = bitcast<u32>(v.x);
+        panels[4u * at + 1u] = bitcast<u32>(v.y);
+        panels[4u * at + 2u] = bitcast<u32>(v.z);
+        panels[4u * at + 3u] = bitcast<u32>(v.w);
+    }
+}

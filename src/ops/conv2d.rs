@@ -1,0 +1,400 @@
+//! 2-D convolution on channels-last images, as an implicit matrix product: the window matrix is never made.
+//! Same as PyTorch `F.conv2d` (layout apart). A 1-D convolution has height 1; the pseudo-3-D convolutions of
+//! Tune-A-Video are this with frames counted as batch.
+//!
+//! Grouped convolutions (depthwise and those of the EEG networks) run one result per invocation.
+
+use super::gemm::{self, Epilogue, Image, Product};
+use super::pack::{Packed, SourceType};
+use super::{common, params, shaders};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Kernel, Launch, Variant, Work};
+use crate::tensor::{DType, Tensor};
+
+const GROUPED: Kernel = Kernel::new("conv2d", "grouped", &[shaders!("conv2d"), common::INDEX]);
+
+params! {
+    struct Params {
+        count: u32,
+        channels: u32,
+        per_group: u32,
+        outputs: u32,
+        height: u32,
+        width: u32,
+        out_height: u32,
+        out_width: u32,
+        kernel_height: u32,
+        kernel_width: u32,
+        stride_y: u32,
+        stride_x: u32,
+        pad_top: u32,
+        pad_left: u32,
+        has_bias: u32,
+    }
+}
+
+/// Where a convolution looks: PyTorch's `stride`, `padding`, `dilation`, as [y, x] and [top, bottom, left, right].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Steps between windows.
+    pub stride: [usize; 2],
+    /// Zeros around the image: top, bottom, left, right.
+    pub padding: [usize; 4],
+    /// Steps within a window.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// Every pixel, `padding` zeros on every side.
+    pub const fn padded(padding: usize) -> Window {
+        Window { stride: [1, 1], padding: [padding; 4], dilation: [1, 1] }
+    }
+
+    /// Every `stride`th pixel, `padding` zeros on every side.
+    pub const fn strided(stride: usize, padding: usize) -> Window {
+        Window { stride: [stride, stride], padding: [padding; 4], dilation: [1, 1] }
+    }
+}
+
+/// Weights of a convolution, in the form its kernel reads.
+pub struct ConvWeight {
+    outputs: usize,
+    channels: usize,
+    kernel: [usize; 2],
+    form: Form,
+}
+
+enum Form {
+    Packed(Packed),
+    /// [kernel y, kernel x, channels per group, outputs]
+    Grouped { weight: Tensor, groups: usize },
+}
+
+impl ConvWeight {
+    /// From PyTorch's `[outputs, channels / groups, kernel y, kernel x]`, as the bytes of a file; `half` keeps
+    /// them in f16 on the device.
+    ///
+    /// Errors: [`Error::Shape`] when groups do not divide the channels or the bytes do not fit.
+    pub fn from_bytes(
+        gpu: &Gpu,
+        shape: [usize; 4],
+        groups: usize,
+        kind: SourceType,
+        bytes: &[u8],
+        half: bool,
+    ) -> Result<ConvWeight> {
+        let [outputs, per_group, kernel_y, kernel_x] = shape;
+        if groups == 0 || outputs % groups != 0 {
+            return Err(Error::shape("conv2d", format!("{outputs} outputs do not divide into {groups} groups")));
+        }
+        let form = if groups == 1 {
+            Form::Packed(Packed::from_bytes(gpu, [outputs, per_group, kernel_y * kernel_x], kind, bytes, half)?)
+        } else {
+            let taps = kernel_y * kernel_x;
+            let size = kind.bytes();
+            if bytes.len() != outputs * per_group * taps * size {
+                return Err(Error::shape("conv2d", format!("{shape:?} is not {} bytes", bytes.len())));
+            }
+            let value = |at: usize| {
+                let at = &bytes[at * size..(at + 1) * size];
+                match kind {
+                    SourceType::F32 => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
+                    SourceType::F16 => half::f16::from_le_bytes([at[0], at[1]]).to_f32(),
+                    SourceType::BF16 => half::bf16::from_le_bytes([at[0], at[1]]).to_f32(),
+                }
+            };
+            let mut weight = Vec::with_capacity(outputs * per_group * taps);
+            for tap in 0..taps {
+                for c in 0..per_group {
+                    weight.extend((0..outputs).map(|o| value((o * per_group + c) * taps + tap)));
+                }
+            }
+            let weight = Tensor::new(gpu, &[kernel_y, kernel_x, per_group, outputs], &weight)?;
+            Form::Grouped { weight, groups }
+        };
+        Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
+    }
+}
+
+impl Tensor {
+    /// [batch, height, width, channels] -> [batch, out height, out width, outputs]:
+    /// `activation(conv(x) + bias) + residual`. The bias is `[outputs]`, or `[groups, outputs]` where consecutive
+    /// images share a row.
+    ///
+    /// Errors: when the channels differ from the weight's or the window is larger than the padded image; for
+    /// grouped weights when an activation or residual is asked for.
+    pub fn conv2d(&self, weight: &ConvWeight, window: Window, epilogue: Epilogue) -> Result<Tensor> {
+        let &[batch, height, width, channels] = self.shape() else {
+            let got = self.shape();
+            return Err(Error::shape("conv2d", format!("wanted [batch, height, width, channels], got {got:?}")));
+        };
+        let (outputs, [kernel_y, kernel_x]) = (weight.outputs, weight.kernel);
+        if channels != weight.channels {
+            let (needs, x) = (weight.channels, self.shape());
+            let detail = format!("weight [{outputs}, .., {kernel_y}, {kernel_x}] needs {needs} input channels, x is {x:?}");
+            return Err(Error::shape("conv2d", detail));
+        }
+        let [top, bottom, left, right] = window.padding;
+        let out = |size: usize, pads: usize, kernel: usize, axis: usize| {
+            let reach = (kernel - 1) * window.dilation[axis] + 1;
+            match (size + pads).checked_sub(reach) {
+                Some(room) if window.stride[axis] > 0 => Ok(room / window.stride[axis] + 1),
+                _ => {
+                    let detail = format!("a window of {reach} does not fit {size} + {pads} pixels");
+                    Err(Error::shape("conv2d", detail))
+                }
+            }
+        };
+        let out_height = out(height, top + bottom, kernel_y, 0)?;
+        let out_width = out(width, left + right, kernel_x, 1)?;
+        let shape = [batch, out_height, out_width, outputs];
+        gemm::check_epilogue("conv2d", &epilogue, &shape, self.dtype())?;
+        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+        match &weight.form {
+            Form::Packed(packed) => {
+                let image = Image {
+                    height,
+                    width,
+                    out_height,
+                    out_width,
+                    kernel_width: kernel_x,
+                    stride: window.stride,
+                    pad: [top, left],
+                    dilation: window.dilation,
+                };
+                // A pointwise convolution is a plain product.
+                let pointwise = window == Window::padded(0) && weight.kernel == [1, 1];
+                let product = Product {
+                    op: "conv2d",
+                    a: self,
+                    a_stride: channels,
+                    a_offset: 0,
+                    b: packed,
+                    c: &y,
+                    c_stride: outputs,
+                    c_offset: 0,
+                    m: batch * out_height * out_width,
+                    batch: 1,
+                    image: (!pointwise).then_some(image),
+                    epilogue,
+                };
+                product.run()?;
+            }
+            Form::Grouped { weight: taps, groups } => {
+                self.grouped(taps, *groups, window, &epilogue, &y)?;
+            }
+        }
+        Ok(y)
+    }
+
+    fn grouped(&self, taps: &Tensor, groups: usize, window: Window, epilogue: &Epilogue, y: &Tensor) -> Result<()> {
+        let plain = epilogue.activation == super::unary::Activation::None
+            && epilogue.residual.is_none()
+            && epilogue.bias.is_none_or(|bias| bias.rank() == 1)
+            && window.dilation == [1, 1];
+        if !plain {
+            return Err(Error::shape("conv2d", "a grouped convolution takes a plain bias and nothing else"));
+        }
+        let &[kernel_height, kernel_width, per_group, outputs] = taps.shape() else {
+            unreachable!("grouped weights have four axes");
+        };
+        if kernel_height * kernel_width * per_group > super::MAX_TURNS {
+            return Err(Error::Limit {
+                what: "conv2d: a grouped window".into(),
+                needed: (kernel_height * kernel_width * per_group) as u64,
+                available_what: "the longest sum a kernel may walk".into(),
+                available: super::MAX_TURNS as u64,
+            });
+        }
+        let dims = |t: &Tensor| [t.dim(2), t.dim(1)].map(|d| d as u32);
+        let ([height, width], [out_height, out_width]) = (dims(self), dims(y));
+        let params = Params {
+            count: y.len() as u32,
+            channels: (per_group * groups) as u32,
+            per_group: per_group as u32,
+            outputs: outputs as u32,
+            height,
+            width,
+            out_height,
+            out_width,
+            kernel_height: kernel_height as u32,
+            kernel_width: kernel_width as u32,
+            stride_y: window.stride[0] as u32,
+            stride_x: window.stride[1] as u32,
+            pad_top: window.padding[0] as u32,
+            pad_left: window.padding[2] as u32,
+            has_bias: u32::from(epilogue.bias.is_some()),
+        };
+        let variant =
+            Variant { scalar: self.scalar("conv2d")?, width: 1, workgroup: self.gpu().flat_workgroup() };
+        let count = y.len() as u64;
+        self.gpu().run(&Launch {
+            program: GROUPED.program(variant),
+            params: params.as_bytes(),
+            inputs: &[self.binding(), taps.binding(), epilogue.bias.unwrap_or(taps).binding()],
+            outputs: &[y.binding()],
+            groups: self.gpu().grid("conv2d", count.div_ceil(u64::from(variant.workgroup)))?,
+            work: Work {
+                flops: 2 * count * (kernel_height * kernel_width * per_group) as u64,
+                bytes: self.bytes() + taps.bytes() + y.bytes(),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Options;
+    use crate::ops::unary::Activation;
+    use crate::testing::{assert_close, gpu, gpu_with, random_from};
+
+    struct Case {
+        x: [usize; 4],
+        outputs: usize,
+        kernel: [usize; 2],
+        groups: usize,
+        window: Window,
+    }
+
+    /// The plain seven loops in f64.
+    fn reference(case: &Case, x: &[f32], w: &[f32], bias: &[f32], [oh, ow]: [usize; 2]) -> Vec<f64> {
+        let [batch, height, width, channels] = case.x;
+        let ([ky, kx], per_group) = (case.kernel, channels / case.groups);
+        let Window { stride, padding, dilation } = case.window;
+        let mut y = Vec::new();
+        for image in 0..batch {
+            for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
+                for o in 0..case.outputs {
+                    let group = o / (case.outputs / case.groups);
+                    let mut sum = f64::from(bias[o]);
+                    for (dy, dx) in (0..ky).flat_map(|dy| (0..kx).map(move |dx| (dy, dx))) {
+                        let iy = (oy * stride[0] + dy * dilation[0]) as isize - padding[0] as isize;
+                        let ix = (ox * stride[1] + dx * dilation[1]) as isize - padding[2] as isize;
+                        if iy < 0 || ix < 0 || iy >= height as isize || ix >= width as isize {
+                            continue;
+                        }
+                        for c in 0..per_group {
+                            let at = ((image * height + iy as usize) * width + ix as usize) * channels;
+                            let value = x[at + group * per_group + c];
+                            let weight = w[((o * per_group + c) * ky + dy) * kx + dx];
+                            sum += f64::from(value) * f64::from(weight);
+                        }
+                    }
+                    y.push(sum);
+                }
+            }
+        }
+        y
+    }
+
+    fn check(gpu: &Gpu, case: &Case) {
+        let [batch, height, width, channels] = case.x;
+        let [ky, kx] = case.kernel;
+        let what = format!("x {:?}, {} x {:?}, {:?}", case.x, case.outputs, case.kernel, case.window);
+        let per_group = channels / case.groups;
+        let x = random_from(1, batch * height * width * channels, 1.0);
+        let w = random_from(2, case.outputs * per_group * ky * kx, 1.0);
+        let bias = random_from(3, case.outputs, 1.0);
+        let shape = [case.outputs, per_group, ky, kx];
+        let weight =
+            ConvWeight::from_bytes(gpu, shape, case.groups, SourceType::F32, bytemuck::cast_slice(&w), false)
+                .unwrap();
+        let bias_gpu = Tensor::new(gpu, &[case.outputs], &bias).unwrap();
+        let epilogue = Epilogue { bias: Some(&bias_gpu), ..Default::default() };
+        let y = Tensor::new(gpu, &case.x, &x).unwrap().conv2d(&weight, case.window, epilogue).unwrap();
+        let want = reference(case, &x, &w, &bias, [y.dim(2), y.dim(1)]);
+        assert_close(&y.to_vec().unwrap(), &want, 1e-5, &what);
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |x, outputs, kernel, window| Case { x, outputs, kernel, groups: 1, window };
+        vec![
+            case([1, 1, 1, 1], 1, [1, 1], Window::padded(0)),
+            case([2, 5, 7, 4], 8, [3, 3], Window::padded(1)),
+            case([2, 9, 13, 3], 5, [3, 3], Window::padded(1)),
+            case([1, 9, 14, 20], 33, [3, 3], Window::strided(2, 1)),
+            case([3, 8, 7, 6], 7, [3, 3], Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }),
+            case([2, 62, 40, 1], 10, [1, 25], Window::padded(0)),
+            case([2, 17, 5, 10], 4, [17, 1], Window::padded(0)),
+            case([1, 11, 13, 8], 12, [3, 2], Window { stride: [1, 2], padding: [2, 0, 1, 3], dilation: [2, 3] }),
+            case([2, 6, 5, 12], 68, [1, 1], Window::padded(0)),
+            case([2, 6, 5, 12], 9, [1, 1], Window::strided(2, 0)),
+            case([1, 1, 101, 7], 3, [1, 16], Window { stride: [1, 1], padding: [0, 0, 7, 8], dilation: [1, 1] }),
+        ]
+    }
+
+    #[test]
+    fn windows_strides_and_paddings_match() {
+        let Some(gpu) = gpu() else { return };
+        cases().iter().for_each(|case| check(&gpu, case));
+    }
+
+    #[test]
+    fn the_tiled_family_matches_too() {
+        let Some(gpu) = gpu_with(Options { without_subgroups: true, ..Default::default() }) else { return };
+        cases().iter().for_each(|case| check(&gpu, case));
+    }
+
+    #[test]
+    fn groups_match() {
+        let Some(gpu) = gpu() else { return };
+        for (channels, outputs, groups) in [(16, 64, 16), (6, 6, 6), (12, 20, 4), (5, 10, 5)] {
+            let window = Window { stride: [1, 1], padding: [0, 0, 2, 1], dilation: [1, 1] };
+            check(&gpu, &Case { x: [2, 6, 9, channels], outputs, kernel: [3, 4], groups, window });
+        }
+    }
+
+    #[test]
+    fn images_larger_than_a_binding_are_cut_by_images_and_by_rows() {
+        let options = Options { binding_bytes: Some(48 << 10), ..Default::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        let windows = [Window::padded(1), Window::strided(2, 1), Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }];
+        for window in windows {
+            for x in [[5, 17, 19, 12], [2, 57, 31, 20], [1, 90, 33, 7]] {
+                check(&gpu, &Case { x, outputs: 24, kernel: [3, 3], groups: 1, window });
+            }
+        }
+    }
+
+    #[test]
+    fn bias_per_image_activation_and_residual() {
+        let Some(gpu) = gpu() else { return };
+        let case = Case { x: [3, 4, 5, 6], outputs: 8, kernel: [3, 3], groups: 1, window: Window::padded(1) };
+        let x = random_from(1, 3 * 4 * 5 * 6, 1.0);
+        let w = random_from(2, 8 * 6 * 9, 1.0);
+        let (bias, residual) = (random_from(3, 3 * 8, 1.0), random_from(4, 3 * 4 * 5 * 8, 1.0));
+        let weight =
+            ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, bytemuck::cast_slice(&w), false).unwrap();
+        let bias_gpu = Tensor::new(&gpu, &[3, 8], &bias).unwrap();
+        let residual_gpu = Tensor::new(&gpu, &[3, 4, 5, 8], &residual).unwrap();
+        let epilogue =
+            Epilogue { bias: Some(&bias_gpu), activation: Activation::Relu, residual: Some(&residual_gpu) };
+        let y = Tensor::new(&gpu, &case.x, &x).unwrap().conv2d(&weight, case.window, epilogue).unwrap();
+        let want: Vec<f64> = reference(&case, &x, &w, &[0.0; 8], [4, 5])
+            .iter()
+            .enumerate()
+            .map(|(at, v)| (v + f64::from(bias[at / 160 * 8 + at % 8])).max(0.0) + f64::from(residual[at]))
+            .collect();
+        assert_close(&y.to_vec().unwrap(), &want, 1e-5, "epilogue");
+    }
+
+    #[test]
+    fn misfits_are_refused_by_name() {
+        let gpu = Gpu::plan();
+        let weight = ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, &[0; 8 * 6 * 9 * 4], false).unwrap();
+        let conv = |shape: &[usize]| {
+            let x = Tensor::empty(&gpu, shape, DType::F32).unwrap();
+            x.conv2d(&weight, Window::padded(0), Epilogue::default()).err().map(|e| e.to_string())
+        };
+        assert!(conv(&[1, 4, 4, 5]).expect("refused").contains("needs 6 input channels"));
+        assert!(conv(&[1, 2, 4, 6]).expect("refused").contains("does not fit"));
+        assert!(conv(&[4, 4, 6]).is_some());
+        assert!(conv(&[1, 4, 4, 6]).is_none());
+    }
+
+    #[test]
+    fn shader_twin() {
+        crate::testing::shader_twin(&GROUPED, Params::FIELDS);
+    }
+}

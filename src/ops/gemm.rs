@@ -1,0 +1,620 @@
+//! The matrix product behind linear layers, convolutions and `matmul`: one description, several ways to run it.
+//!
+//! ```text
+//! C[m, n] = activation(A[m, k] * B[k, n] + bias) + residual
+//! ```
+//! B lies in panels (see `pack.rs`); A is a matrix or an image's windows, read where it lies. Two families:
+//!
+//! * `tiled`: 64 rows by one panel per workgroup, both operands staged in workgroup memory, 4 x 4 results per
+//!   invocation. Needs no optional feature.
+//! * `subgroup`: one subgroup of 8 owns up to 32 rows by one panel in registers; lanes lie across columns, A is
+//!   spread by shuffles with constant lanes. No workgroup memory: what a software adapter runs best.
+//!
+//! The unrolled products are generated here; everything else is in `shaders/gemm*.wgsl`.
+
+use super::pack::{Packed, Segment};
+use super::unary::Activation;
+use super::{params, shaders};
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Class, Gpu, Launch, Program, Variant, Work};
+use crate::tensor::{DType, Tensor};
+use std::fmt::Write;
+
+params! {
+    struct Params {
+        m: u32,
+        n: u32,
+        taps: u32,
+        units: u32,
+        channels: u32,
+        tiles_m: u32,
+        tiles_n: u32,
+        panel_first: u32,
+        a_base: u32,
+        a_stride: u32,
+        c_base: u32,
+        c_stride: u32,
+        a_batch: u32,
+        b_batch: u32,
+        c_batch: u32,
+        row_first: u32,
+        bias_rows: u32,
+        flags: u32,
+        height: u32,
+        width: u32,
+        out_height: u32,
+        out_width: u32,
+        kernel_width: u32,
+        stride: u32,
+        pad: u32,
+        y_first: u32,
+        origin: u32,
+        dilation: u32,
+    }
+}
+
+/// What becomes of a product before it is written. `Epilogue::default()` writes it as it is.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// `[n]`, or `[groups, n]` where consecutive rows share one of `groups` biases; f32.
+    pub bias: Option<&'a Tensor>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Added last; the shape of the output.
+    pub residual: Option<&'a Tensor>,
+}
+
+/// How A is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Reader {
+    Rows,
+    Image,
+}
+
+/// Which family runs, with its tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    /// Rows of a tile, a multiple of 8.
+    Subgroup { rows: u32 },
+    Tiled,
+}
+
+/// One form of the kernel; every combination is validated by a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    pub family: Family,
+    pub reader: Reader,
+    /// Columns of a panel: 32 or 64.
+    pub panel: u32,
+    /// A is read 4 channels at once.
+    pub wide_a: bool,
+    /// C is written 4 columns at once.
+    pub wide_c: bool,
+    /// B lies in f16.
+    pub half_b: bool,
+}
+
+/// Rows of a tile of the tiled family, and k per step.
+const TILE_ROWS: u32 = 64;
+const TILE_DEPTH: u32 = 16;
+/// Loop turns of one invocation that every adapter counts right (see `software-adapter` notes in ARCHITECTURE).
+const MAX_TURNS: usize = 60_000;
+
+impl Form {
+    fn key(self) -> u64 {
+        let family = match self.family {
+            Family::Tiled => 0,
+            Family::Subgroup { rows } => u64::from(rows),
+        };
+        family
+            | u64::from(self.panel) << 8
+            | u64::from(self.reader == Reader::Image) << 16
+            | u64::from(self.wide_a) << 17
+            | u64::from(self.wide_c) << 18
+            | u64::from(self.half_b) << 19
+    }
+
+    fn workgroup(self) -> u32 {
+        match self.family {
+            Family::Subgroup { .. } => 8,
+            Family::Tiled => 16 * self.panel / 4,
+        }
+    }
+
+    fn tile_rows(self) -> u32 {
+        match self.family {
+            Family::Subgroup { rows } => rows,
+            Family::Tiled => TILE_ROWS,
+        }
+    }
+
+    /// The whole text after the prelude.
+    fn text(self) -> String {
+        let read_a = if self.wide_a { shaders!("gemm_read4") } else { shaders!("gemm_read1") };
+        let read_b = if self.half_b { shaders!("gemm_read_b16") } else { shaders!("gemm_read_b32") };
+        let write = if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") };
+        let reader = match self.reader {
+            Reader::Rows => shaders!("gemm_rows"),
+            Reader::Image => shaders!("gemm_image"),
+        };
+        let product = match self.family {
+            Family::Subgroup { rows } => subgroup_product(rows, self.panel),
+            Family::Tiled => tiled_product(self.panel),
+        };
+        [shaders!("gemm"), super::common::ACTIVATION, read_a, read_b, write, reader, super::common::INDEX, &product].join("\n")
+    }
+}
+
+/// Head of every product: which tile this workgroup owns.
+const PLACE: &str = "\
+    let tile = group_index(group, groups);
+    let tile_m = tile % params.tiles_m;
+    let tile_n = tile / params.tiles_m % params.tiles_n;
+    let batch = tile / (params.tiles_m * params.tiles_n);
+";
+
+/// The unrolled product of one subgroup of 8: `rows` x `panel` results in registers.
+fn subgroup_product(rows: u32, panel: u32) -> String {
+    let (slots, vectors, panel4) = (rows / 8, panel / 32, panel / 4);
+    let mut w = String::new();
+    let mut line = |text: String| {
+        w.push_str(&text);
+        w.push('\n');
+    };
+    line(format!(
+        "@compute @workgroup_size(8)\n\
+         fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
+         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{PLACE}\
+         \x20   let first = tile_m * {rows}u;\n\
+         \x20   var at = batch * params.b_batch + tile_n * params.taps * params.units * {}u + lane;",
+        4 * panel4
+    ));
+    for slot in 0..slots {
+        line(format!("    let row{slot} = row_of(batch, first + {}u + lane);", 8 * slot));
+    }
+    for row in 0..rows {
+        for v in 0..vectors {
+            line(format!("    var c{row}_{v} = vec4<f32>();"));
+        }
+    }
+    line("    for (var tap = 0u; tap < params.taps; tap++) {".into());
+    for slot in 0..slots {
+        line(format!("        let place{slot} = tap_of(row{slot}, tap);"));
+    }
+    line("        for (var unit = 0u; unit < params.units; unit++) {".into());
+    for k in 0..4 {
+        for v in 0..vectors {
+            line(format!("            let b{k}_{v} = read_b(at + {}u);", k * panel4 + v * 8));
+        }
+    }
+    line(format!("            at += {}u;", 4 * panel4));
+    for slot in 0..slots {
+        line(format!("            let a{slot} = read_a(place{slot}, unit);"));
+        for lane in 0..8 {
+            let row = 8 * slot + lane;
+            for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                line(format!("            let s{row}_{k} = subgroupShuffle(a{slot}.{axis}, {lane}u);"));
+            }
+            for v in 0..vectors {
+                line(format!(
+                    "            c{row}_{v} = c{row}_{v} + s{row}_0 * b0_{v} + s{row}_1 * b1_{v} \
+                     + s{row}_2 * b2_{v} + s{row}_3 * b3_{v};"
+                ));
+            }
+        }
+    }
+    line("        }\n    }".into());
+    line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + lane;"));
+    for row in 0..rows {
+        for v in 0..vectors {
+            line(format!("    store(batch, first + {row}u, column4 + {}u, c{row}_{v});", v * 8));
+        }
+    }
+    line("}".into());
+    w
+}
+
+/// The product of a workgroup: 64 x `panel` results, 4 x 4 per invocation, operands staged 16 k at a time.
+fn tiled_product(panel: u32) -> String {
+    let panel4 = panel / 4;
+    let threads = 16 * panel4;
+    let reads = TILE_ROWS * TILE_DEPTH / 4 / threads;
+    let pitch = TILE_ROWS + 4; // spreads the banks of workgroup memory
+    let mut w = String::new();
+    write!(
+        w,
+        "var<workgroup> a_tile: array<f32, {}>;        // [16 k, {pitch} rows]\n\
+         var<workgroup> b_tile: array<vec4<f32>, {}>;  // [16 k, {panel4}]\n\
+         @compute @workgroup_size({threads})\n\
+         fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
+         \x20   @builtin(local_invocation_index) lane: u32) {{\n{PLACE}\
+         \x20   let first = tile_m * {TILE_ROWS}u;\n\
+         \x20   let b_row = lane / {panel4}u;\n\
+         \x20   let b_column = lane % {panel4}u;\n\
+         \x20   let panel = batch * params.b_batch + tile_n * params.taps * params.units * {}u + b_column;\n",
+        TILE_DEPTH * pitch,
+        TILE_DEPTH * panel4,
+        4 * panel4
+    )
+    .expect("writing to a String does not fail");
+    let mut line = |text: String| {
+        w.push_str(&text);
+        w.push('\n');
+    };
+    for i in 0..reads {
+        line(format!("    let a_row{i} = (lane + {}u) / 4u;", i * threads));
+        line(format!("    let row{i} = row_of(batch, first + a_row{i});"));
+    }
+    line("    let a_unit = lane % 4u;".into());
+    for r in 0..4 {
+        line(format!("    var c{r} = vec4<f32>();"));
+    }
+    line("    for (var tap = 0u; tap < params.taps; tap++) {".into());
+    for i in 0..reads {
+        line(format!("        let place{i} = tap_of(row{i}, tap);"));
+    }
+    line(format!("        let tap_at = panel + tap * params.units * {}u;", 4 * panel4));
+    line("        for (var unit = 0u; unit < params.units; unit += 4u) {".into());
+    line("            let there = unit + a_unit < params.units;".into());
+    line("            let a_from = min(unit + a_unit, params.units - 1u);".into());
+    for i in 0..reads {
+        line(format!(
+            "            let a{i} = select(vec4<f32>(), read_a(place{i}, a_from), there);\n\
+             \x20           let to{i} = a_unit * {}u + a_row{i};",
+            4 * pitch
+        ));
+        for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
+            line(format!("            a_tile[to{i} + {}u] = a{i}.{axis};", k as u32 * pitch));
+        }
+    }
+    line(format!(
+        "            let k = unit * 4u + b_row;\n\
+         \x20           let k_last = params.units * 4u - 1u;\n\
+         \x20           b_tile[lane] = select(vec4<f32>(), read_b(tap_at + min(k, k_last) * {panel4}u), k <= k_last);\n\
+         \x20           workgroupBarrier();\n\
+         \x20           for (var k = 0u; k < {TILE_DEPTH}u; k++) {{\n\
+         \x20               let at = k * {pitch}u + b_row * 4u;\n\
+         \x20               let v = b_tile[k * {panel4}u + b_column];\n\
+         \x20               c0 += a_tile[at] * v;\n\
+         \x20               c1 += a_tile[at + 1u] * v;\n\
+         \x20               c2 += a_tile[at + 2u] * v;\n\
+         \x20               c3 += a_tile[at + 3u] * v;\n\
+         \x20           }}\n\
+         \x20           workgroupBarrier();\n\
+         \x20       }}\n\
+         \x20   }}\n\
+         \x20   let column4 = params.panel_first + tile_n * {panel4}u + b_column;"
+    ));
+    for r in 0..4 {
+        line(format!("    store(batch, first + b_row * 4u + {r}u, column4, c{r});"));
+    }
+    line("}".into());
+    w
+}
+
+/// The images a convolution reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Image {
+    pub height: usize,
+    pub width: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+    pub kernel_width: usize,
+    pub stride: [usize; 2],
+    pub pad: [usize; 2],
+    pub dilation: [usize; 2],
+}
+
+/// A product to run: A where it lies, B in panels, C to be written.
+pub(super) struct Product<'a> {
+    /// Names the op in errors.
+    pub op: &'static str,
+    pub a: &'a Tensor,
+    /// Elements from one row (or pixel) of A to the next, and where the first channel lies in it.
+    pub a_stride: usize,
+    pub a_offset: usize,
+    pub b: &'a Packed,
+    pub c: &'a Tensor,
+    pub c_stride: usize,
+    pub c_offset: usize,
+    /// Rows of C per matrix.
+    pub m: usize,
+    /// Matrices; elements from one to the next are `m * stride`.
+    pub batch: usize,
+    pub image: Option<Image>,
+    pub epilogue: Epilogue<'a>,
+}
+
+/// A part of a product whose operands fit a binding each.
+struct Part {
+    rows: usize,
+    row_first: usize,
+    a_elements: std::ops::Range<usize>,
+    /// Place of the first row (or input pixel row `origin`) in the bound range comes from these.
+    origin: usize,
+    y_first: usize,
+    out_height: usize,
+}
+
+impl Product<'_> {
+    /// Records the launches.
+    ///
+    /// Errors: [`Error::Limit`] where even one row of output pixels is too large.
+    pub(super) fn run(&self) -> Result<()> {
+        let gpu = self.a.gpu();
+        if self.m * self.batch == 0 || self.b.n == 0 {
+            return Ok(());
+        }
+        let turns = self.b.taps * (self.b.units() + 1);
+        if turns > MAX_TURNS {
+            return Err(Error::Limit {
+                what: format!("{}: inputs of one result", self.op),
+                needed: (turns * 4) as u64,
+                available_what: "the longest sum a kernel may walk".into(),
+                available: (MAX_TURNS * 4) as u64,
+            });
+        }
+        for part in self.parts(gpu)? {
+            for segment in &self.b.segments {
+                self.launch(gpu, &part, segment)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the rows where A or C is larger than a binding.
+    fn parts(&self, gpu: &Gpu) -> Result<Vec<Part>> {
+        let limit = gpu.facts().limits.binding_bytes - 512; // room for aligning the start
+        let (a_size, c_size) = (self.a.dtype().bytes(), self.c.dtype().bytes());
+        let whole = Part {
+            rows: self.m,
+            row_first: 0,
+            a_elements: 0..self.a.len(),
+            origin: 0,
+            y_first: 0,
+            out_height: self.image.map_or(0, |image| image.out_height),
+        };
+        if self.a.bytes().max(self.c.bytes()) <= limit {
+            return Ok(vec![whole]);
+        }
+        let too_large = |needed: usize| Error::Limit {
+            what: format!("{}: one row", self.op),
+            needed: needed as u64,
+            available_what: "the largest storage binding of this adapter".into(),
+            available: limit,
+        };
+        let Some(image) = self.image else {
+            let row = (self.a_stride * a_size).max(self.c_stride * c_size);
+            let most = limit as usize / row;
+            if most == 0 || self.batch > 1 {
+                return Err(too_large(row * self.m * self.batch));
+            }
+            let most = if most >= 64 { most / 64 * 64 } else { most };
+            return Ok((0..self.m)
+                .step_by(most)
+                .map(|start| {
+                    let end = self.m.min(start + most);
+                    let a_elements = start * self.a_stride..end * self.a_stride;
+                    Part { rows: end - start, row_first: start, a_elements, ..whole }
+                })
+                .collect());
+        };
+        let image_in = image.height * image.width * self.a_stride;
+        let pixels = image.out_height * image.out_width;
+        let images = self.m / pixels;
+        let fits = |count: usize| {
+            (count * image_in * a_size).max(count * pixels * self.c_stride * c_size) as u64 <= limit
+        };
+        if fits(1) {
+            let most = (1..=images).take_while(|&count| fits(count)).last().unwrap_or(1);
+            return Ok((0..images)
+                .step_by(most)
+                .map(|start| {
+                    let end = images.min(start + most);
+                    Part {
+                        rows: (end - start) * pixels,
+                        row_first: start * pixels,
+                        a_elements: start * image_in..end * image_in,
+                        ..whole
+                    }
+                })
+                .collect());
+        }
+        // One image is too large: bands of output rows, each with the input rows its windows touch.
+        let kernel_height = self.b.taps / image.kernel_width;
+        let band = |y: usize, count: usize| {
+            let top = (y * image.stride[0]).saturating_sub(image.pad[0]);
+            let reach = (y + count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
+            top.min(image.height - 1)..reach.saturating_sub(image.pad[0]).clamp(1, image.height)
+        };
+        let band_fits = |count: usize| {
+            let rows_in = (count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
+            let bytes_in = rows_in.min(image.height) * image.width * self.a_stride * a_size;
+            bytes_in.max(count * image.out_width * self.c_stride * c_size) as u64 <= limit
+        };
+        let most = (1..=image.out_height)
+            .take_while(|&count| band_fits(count))
+            .last()
+            .ok_or_else(|| too_large(image.width * self.a_stride * a_size * kernel_height))?;
+        let mut parts = Vec::new();
+        for index in 0..images {
+            for y in (0..image.out_height).step_by(most) {
+                let count = most.min(image.out_height - y);
+                let rows_in = band(y, count);
+                let at = |row: usize| index * image_in + row * image.width * self.a_stride;
+                parts.push(Part {
+                    rows: count * image.out_width,
+                    row_first: index * pixels + y * image.out_width,
+                    a_elements: at(rows_in.start)..at(rows_in.end.max(rows_in.start + 1)),
+                    origin: rows_in.start,
+                    y_first: y,
+                    out_height: count,
+                });
+            }
+        }
+        Ok(parts)
+    }
+
+    fn launch(&self, gpu: &Gpu, part: &Part, segment: &Segment) -> Result<()> {
+        let (a_size, c_size) = (self.a.dtype().bytes(), self.c.dtype().bytes());
+        let alignment = gpu.facts().limits.binding_alignment as usize;
+        let wide_a = [self.b.channels, self.a_stride, self.a_offset].iter().all(|v| v % 4 == 0);
+        let wide_c = [self.b.n, self.c_stride, self.c_offset].iter().all(|v| v % 4 == 0);
+        let (unit_a, unit_c) = (if wide_a { 4 } else { 1 }, if wide_c { 4 } else { 1 });
+        // A binding starts on an aligned byte; what is left over is counted by the kernel.
+        let bind = |tensor, elements: &std::ops::Range<usize>, size: usize| {
+            let start = elements.start * size / alignment * alignment;
+            let binding = Tensor::range(tensor, start, elements.end * size - start);
+            (binding, elements.start - start / size)
+        };
+        let (a, a_base) = bind(self.a, &part.a_elements, a_size);
+        let c_elements = if part.rows == self.m {
+            0..self.c.len()
+        } else {
+            part.row_first * self.c_stride..(part.row_first + part.rows) * self.c_stride
+        };
+        let (c, c_base) = bind(self.c, &c_elements, c_size);
+        let dummy = self.b.segments[0].buffer_range(16);
+        let bias = self.epilogue.bias.map_or(dummy, Tensor::binding);
+        let residual = self.epilogue.residual.map_or(dummy, |r| bind(r, &c_elements, c_size).0);
+        let bias_rows = match self.epilogue.bias {
+            Some(bias) => self.m / (bias.len() / self.b.n).max(1),
+            None => self.m,
+        };
+        let form = Form {
+            family: self.family(gpu, part.rows),
+            reader: if self.image.is_some() { Reader::Image } else { Reader::Rows },
+            panel: self.b.panel as u32,
+            wide_a,
+            wide_c,
+            half_b: self.b.half,
+        };
+        let tiles_m = (part.rows as u32).div_ceil(form.tile_rows());
+        let tiles_n = segment.n_panels as u32;
+        let pair = |[y, x]: [usize; 2]| y as u32 | (x as u32) << 16;
+        let image = self.image.unwrap_or(Image {
+            height: 1,
+            width: 1,
+            out_height: 1,
+            out_width: 1,
+            kernel_width: 1,
+            stride: [1, 1],
+            pad: [0, 0],
+            dilation: [1, 1],
+        });
+        let params = Params {
+            m: part.rows as u32,
+            n: self.b.n as u32,
+            taps: self.b.taps as u32,
+            units: self.b.units() as u32,
+            channels: self.b.channels as u32,
+            tiles_m,
+            tiles_n,
+            panel_first: (segment.panel_first * self.b.panel / 4) as u32,
+            a_base: ((a_base + self.a_offset) / unit_a) as u32,
+            a_stride: (self.a_stride / unit_a) as u32,
+            c_base: ((c_base + self.c_offset) / unit_c) as u32,
+            c_stride: (self.c_stride / unit_c) as u32,
+            a_batch: (self.m * self.a_stride / unit_a) as u32,
+            b_batch: (segment.n_panels * self.b.panel_vectors()) as u32,
+            c_batch: (self.m * self.c_stride / unit_c) as u32,
+            row_first: part.row_first as u32,
+            bias_rows: bias_rows as u32,
+            flags: u32::from(self.epilogue.bias.is_some())
+                | u32::from(self.epilogue.residual.is_some()) << 1
+                | (self.epilogue.activation as u32) << 2,
+            height: image.height as u32,
+            width: image.width as u32,
+            out_height: part.out_height.max(1) as u32,
+            out_width: image.out_width as u32,
+            kernel_width: image.kernel_width as u32,
+            stride: pair(image.stride),
+            pad: pair(image.pad),
+            y_first: part.y_first as u32,
+            origin: part.origin as u32,
+            dilation: pair(image.dilation),
+        };
+        let columns = (segment.n_panels * self.b.panel).min(self.b.n) as u64;
+        let (m, k) = ((part.rows * self.batch) as u64, (self.b.taps * self.b.channels) as u64);
+        let variant = Variant { scalar: self.a.scalar(self.op)?, width: 4, workgroup: form.workgroup() };
+        gpu.run(&Launch {
+            program: Program::generated("gemm", "forward", variant, form.key(), &|| form.text()),
+            params: params.as_bytes(),
+            inputs: &[a, segment.binding(), bias, residual],
+            outputs: &[c],
+            groups: gpu.grid(self.op, u64::from(tiles_m) * u64::from(tiles_n) * self.batch as u64)?,
+            work: Work {
+                flops: 2 * m * k * columns,
+                bytes: (part.a_elements.len() * a_size) as u64 + segment.bytes() + m * columns * c_size as u64,
+            },
+        })
+    }
+
+    /// The family and tile for this adapter and this many rows.
+    fn family(&self, gpu: &Gpu, rows: usize) -> Family {
+        let facts = gpu.facts();
+        if facts.class == Class::Software && facts.features.subgroup_size == Some(8) {
+            let rows = match rows {
+                0..=8 => 8,
+                9..=1024 => 16,
+                _ => 32,
+            };
+            Family::Subgroup { rows }
+        } else {
+            Family::Tiled
+        }
+    }
+}
+
+/// Checks an epilogue against the product's output; `op` names the caller.
+pub(super) fn check_epilogue(op: &str, epilogue: &Epilogue, c_shape: &[usize], dtype: DType) -> Result<()> {
+    let n = c_shape.last().copied().unwrap_or(1);
+    let rows = c_shape.iter().product::<usize>() / n.max(1);
+    if let Some(bias) = epilogue.bias {
+        let groups = bias.len() / n.max(1);
+        if bias.dtype() != DType::F32 || bias.len() != groups * n || groups == 0 || rows % groups != 0 {
+            let got = format!("{:?} {:?}", bias.shape(), bias.dtype());
+            return Err(Error::shape(op, format!("wanted an f32 bias [{n}] or [rows, {n}], got {got}")));
+        }
+    }
+    if let Some(residual) = epilogue.residual {
+        if residual.shape() != c_shape || residual.dtype() != dtype {
+            let got = format!("{:?} {:?}", residual.shape(), residual.dtype());
+            return Err(Error::shape(op, format!("wanted a residual {c_shape:?} {dtype:?}, got {got}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Scalar;
+
+    #[test]
+    fn every_form_validates_without_a_gpu() {
+        let families = [8, 16, 32].map(|rows| Family::Subgroup { rows }).into_iter().chain([Family::Tiled]);
+        let mut keys = std::collections::HashSet::new();
+        for family in families {
+            for panel in [32, 64] {
+                for bits in 0..16 {
+                    let form = Form {
+                        family,
+                        reader: if bits & 1 == 0 { Reader::Rows } else { Reader::Image },
+                        panel,
+                        wide_a: bits & 2 == 0,
+                        wide_c: bits & 4 == 0,
+                        half_b: bits & 8 == 0,
+                    };
+                    assert!(keys.insert(form.key()), "{form:?} shares its key");
+                    for scalar in [Scalar::F32, Scalar::F16] {
+                        let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
+                        let generate = || form.text();
+                        let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
+                        crate::testing::validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                    }
+                }
+            }
+        }
+    }
+}

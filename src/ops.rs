@@ -1,5 +1,6 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
+mod attention;
 mod conv2d;
 mod gemm;
 mod matmul;
@@ -7,6 +8,7 @@ mod pack;
 mod softmax;
 mod unary;
 
+pub use attention::Sight;
 pub use conv2d::{ConvWeight, Window};
 pub use gemm::Epilogue;
 pub use pack::{Packed, SourceType};

@@ -1,0 +1,333 @@
+//! Elementwise functions of one tensor.    y = f(x)
+//! Same as PyTorch's functions of these names; `gelu` is the exact one (erf), `gelu_tanh` its approximation.
+
+use super::{common, flat_groups, flat_windows, params, shaders};
+use crate::error::{Error, Result};
+use crate::gpu::{Launch, Program, Variant, Work};
+use crate::tensor::Tensor;
+
+/// A function applied to each element, alone or at the end of a fused kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// x
+    #[default]
+    None,
+    /// x sigmoid(x), also called swish.
+    Silu,
+    /// x (1 + erf(x / sqrt 2)) / 2
+    Gelu,
+    /// gelu with tanh in place of erf.
+    GeluTanh,
+    /// x sigmoid(1.702 x), as in OpenAI's CLIP.
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
+    /// x above 0, exp(x) - 1 below (alpha is 1).
+    Elu,
+    /// tanh(x)
+    Tanh,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+}
+
+impl Activation {
+    /// The number shaders know it by: the `kind` of `activate` in common/activation.wgsl.
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+// Functions beside the activations, as in unary.wgsl.
+const EXP: u32 = 16;
+const AFFINE: u32 = 17;
+const CLAMP: u32 = 18;
+
+params! {
+    struct Params {
+        n: u32,
+        a: f32,
+        b: f32,
+    }
+}
+
+/// The shader's text with its function chosen.
+fn text(kind: u32) -> String {
+    [&format!("const KIND = {kind}u;"), shaders!("unary"), common::INDEX, common::ACTIVATION].join("\n")
+}
+
+impl Tensor {
+    /// [..] -> [..]; the activation of each element. Fails on ids, as all of these do.
+    pub fn activate(&self, activation: Activation) -> Result<Tensor> {
+        match activation {
+            Activation::None => Ok(self.clone()),
+            Activation::Silu => self.silu(),
+            Activation::Gelu => self.gelu(),
+            Activation::GeluTanh => self.gelu_tanh(),
+            Activation::QuickGelu => self.quick_gelu(),
+            Activation::Relu => self.relu(),
+            Activation::Elu => self.elu(),
+            Activation::Tanh => self.tanh(),
+            Activation::Sigmoid => self.sigmoid(),
+        }
+    }
+
+    /// [..] -> [..]; x sigmoid(x).
+    pub fn silu(&self) -> Result<Tensor> {
+        self.unary("silu", Activation::Silu.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; x (1 + erf(x / sqrt 2)) / 2, PyTorch's default `gelu`.
+    pub fn gelu(&self) -> Result<Tensor> {
+        self.unary("gelu", Activation::Gelu.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; PyTorch's `gelu(approximate="tanh")`.
+    pub fn gelu_tanh(&self) -> Result<Tensor> {
+        self.unary("gelu_tanh", Activation::GeluTanh.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; x sigmoid(1.702 x).
+    pub fn quick_gelu(&self) -> Result<Tensor> {
+        self.unary("quick_gelu", Activation::QuickGelu.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; max(x, 0).
+    pub fn relu(&self) -> Result<Tensor> {
+        self.unary("relu", Activation::Relu.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; x above 0, exp(x) - 1 below.
+    pub fn elu(&self) -> Result<Tensor> {
+        self.unary("elu", Activation::Elu.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; tanh(x).
+    pub fn tanh(&self) -> Result<Tensor> {
+        self.unary("tanh", Activation::Tanh.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; 1 / (1 + exp(-x)).
+    pub fn sigmoid(&self) -> Result<Tensor> {
+        self.unary("sigmoid", Activation::Sigmoid.code(), 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; exp(x). Above 88 (f16: above 11) the result leaves the number type and is undefined.
+    pub fn exp(&self) -> Result<Tensor> {
+        self.unary("exp", EXP, 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; a x + b.
+    pub fn scale(&self, a: f32, b: f32) -> Result<Tensor> {
+        self.unary("scale", AFFINE, a, b)
+    }
+
+    /// [..] -> [..]; x no smaller than `lo` and no larger than `hi`.
+    ///
+    /// Errors: [`Error::Setting`] when `lo` lies above `hi` or one is no number.
+    pub fn clamp(&self, lo: f32, hi: f32) -> Result<Tensor> {
+        // Negated, so that a NaN is refused as well.
+        if !(lo <= hi) {
+            return Err(Error::setting("clamp", format!("wanted lo <= hi, got {lo} and {hi}")));
+        }
+        self.unary("clamp", CLAMP, lo, hi)
+    }
+
+    fn unary(&self, op: &'static str, kind: u32, a: f32, b: f32) -> Result<Tensor> {
+        let scalar = self.scalar(op)?;
+        let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
+        let variant = Variant { scalar, width: 4, workgroup: self.gpu().flat_workgroup() };
+        for window in flat_windows(self.gpu(), op, self.len(), &[self.dtype(), y.dtype()])? {
+            let units = window.len().div_ceil(4);
+            self.gpu().run(&Launch {
+                program: Program::generated("unary", "forward", variant, kind.into(), &|| text(kind)),
+                params: Params { n: units as u32, a, b }.as_bytes(),
+                inputs: &[self.window(window.clone())],
+                outputs: &[y.window(window.clone())],
+                groups: flat_groups(self.gpu(), op, units)?,
+                work: Work {
+                    flops: 8 * window.len() as u64,
+                    bytes: (2 * window.len() * self.dtype().bytes()) as u64,
+                },
+            })?;
+        }
+        Ok(y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, Options, Scalar};
+    use crate::tensor::DType;
+    use crate::testing::{assert_close, gpu, gpu_with, random, validate};
+    use half::f16;
+
+    /// erf by its series of positive terms: 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (1 3 5 .. 2n+1).
+    fn erf(x: f64) -> f64 {
+        if x.abs() > 6.0 {
+            return x.signum();
+        }
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > 1e-18 * sum.abs() {
+            n += 1.0;
+            term *= 2.0 * x * x / (2.0 * n + 1.0);
+            sum += term;
+        }
+        2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+    }
+
+    fn sigmoid(x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    /// The same in f64.
+    fn reference(activation: Activation, x: f64) -> f64 {
+        let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+        match activation {
+            Activation::None => x,
+            Activation::Silu => x * sigmoid(x),
+            Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2_f64.sqrt())),
+            Activation::GeluTanh => 0.5 * x * (1.0 + u.tanh()),
+            Activation::QuickGelu => x * sigmoid(1.702 * x),
+            Activation::Relu => x.max(0.0),
+            Activation::Elu => {
+                if x > 0.0 {
+                    x
+                } else {
+                    x.exp_m1()
+                }
+            }
+            Activation::Tanh => x.tanh(),
+            Activation::Sigmoid => sigmoid(x),
+        }
+    }
+
+    const ALL: [Activation; 9] = [
+        Activation::None,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Relu,
+        Activation::Elu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ];
+
+    fn wide(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&v| v.into()).collect()
+    }
+
+    #[test]
+    fn activations_match_the_reference() {
+        let Some(gpu) = gpu() else { return };
+        for activation in ALL {
+            for n in [1, 7, 257, 1031] {
+                let x = random(&[n], 12.0);
+                let want: Vec<f64> = wide(&x).into_iter().map(|v| reference(activation, v)).collect();
+                let y = Tensor::new(&gpu, &[n], &x).unwrap().activate(activation).unwrap();
+                // exp and one division in f32
+                assert_close(&y.to_vec().unwrap(), &want, 1e-6, &format!("{activation:?} {n}"));
+            }
+        }
+    }
+
+    #[test]
+    fn erf_is_within_2e_7() {
+        let Some(gpu) = gpu() else { return };
+        // gelu(x) = x (1 + erf(x / sqrt 2)) / 2: near 2 and below the factor before erf is at most 1.
+        let x: Vec<f32> = (0..20_001).map(|i| (i as f32 - 10_000.0) * 2e-4).collect();
+        let want: Vec<f64> = wide(&x).into_iter().map(|v| reference(Activation::Gelu, v)).collect();
+        let y = Tensor::new(&gpu, &[x.len()], &x).unwrap().gelu().unwrap();
+        assert_close(&y.to_vec().unwrap(), &want, 3e-7, "gelu: erf within 2e-7, then two roundings");
+    }
+
+    #[test]
+    fn large_arguments_stay_numbers() {
+        let Some(gpu) = gpu() else { return };
+        let x = [-3e38_f32, -1e4, -200.0, -89.0, 89.0, 200.0, 1e4, 3e38];
+        for activation in ALL {
+            let y = Tensor::new(&gpu, &[8], &x).unwrap().activate(activation).unwrap().to_vec().unwrap();
+            for (&x, &y) in x.iter().zip(&y) {
+                // The true value is 0, x, 1 or -1 within 1e-35 of x.
+                let want = reference(activation, x.into());
+                assert!(
+                    (f64::from(y) - want).abs() <= 1e-6 * want.abs().max(1.0) + 1e-35 * f64::from(x.abs()),
+                    "{activation:?} at {x}: wanted {want}, got {y}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn exp_scale_and_clamp() {
+        let Some(gpu) = gpu() else { return };
+        for shape in [vec![3, 43], vec![], vec![70_000, 3]] {
+            let x = random(&shape, 3.0);
+            let tensor = Tensor::new(&gpu, &shape, &x).unwrap();
+            let check = |y: Tensor, f: &dyn Fn(f64) -> f64, what: &str| {
+                assert_eq!(y.shape(), shape);
+                let want: Vec<f64> = wide(&x).into_iter().map(f).collect();
+                assert_close(&y.to_vec().unwrap(), &want, 1e-6, what);
+            };
+            check(tensor.exp().unwrap(), &f64::exp, "exp");
+            check(tensor.scale(-2.5, 0.75).unwrap(), &|v| -2.5 * v + 0.75, "scale");
+            check(tensor.clamp(-1.0, 0.5).unwrap(), &|v| v.clamp(-1.0, 0.5), "clamp");
+        }
+    }
+
+    #[test]
+    fn f16_is_reckoned_in_f32() {
+        let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
+        for n in [1, 5, 1030] {
+            let x: Vec<f16> = random(&[n], 8.0).into_iter().map(f16::from_f32).collect();
+            let tensor = Tensor::new(&gpu, &[n], &x).unwrap();
+            for activation in ALL {
+                let want: Vec<f64> = x.iter().map(|&v| reference(activation, v.into())).collect();
+                let y = tensor.activate(activation).unwrap();
+                assert_eq!(y.dtype(), DType::F16);
+                assert_close(&y.to_vec().unwrap(), &want, 1e-3, &format!("{activation:?} {n}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_larger_than_a_binding_goes_in_windows() {
+        let options = Options { binding_bytes: Some(4096), ..Options::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        let x = random(&[3, 1111], 4.0);
+        let y = Tensor::new(&gpu, &[3, 1111], &x).unwrap().relu().unwrap();
+        let want: Vec<f64> = x.iter().map(|&v| v.max(0.0).into()).collect();
+        assert_close(&y.to_vec().unwrap(), &want, 0.0, "relu");
+        assert_eq!(gpu.counts().dispatches, 4);
+    }
+
+    #[test]
+    fn nothing_gives_nothing_and_ids_are_refused() {
+        let Some(gpu) = gpu() else { return };
+        assert!(Tensor::new::<f32>(&gpu, &[0, 3], &[]).unwrap().silu().unwrap().is_empty());
+        let error = Tensor::new(&gpu, &[1], &[1_i32]).unwrap().gelu().unwrap_err();
+        assert!(matches!(&error, Error::DType { op, .. } if op == "gelu"), "{error}");
+        assert!(Tensor::new(&gpu, &[1], &[1_f32]).unwrap().clamp(1.0, 0.0).is_err());
+        assert!(Tensor::new(&gpu, &[1], &[1_f32]).unwrap().clamp(f32::NAN, 0.0).is_err());
+    }
+
+    #[test]
+    fn a_plan_runs_them() {
+        let plan = Gpu::plan();
+        let x = Tensor::empty(&plan, &[100], DType::F32).unwrap();
+        assert_eq!(x.silu().unwrap().shape(), [100]);
+        assert_eq!(plan.counts().dispatches, 1);
+    }
+
+    #[test]
+    fn shader_twin() {
+        for scalar in [Scalar::F32, Scalar::F16] {
+            for width in [1, 4] {
+                let variant = Variant { scalar, width, workgroup: 64 };
+                let program = Program::generated("unary", "forward", variant, 0, &|| text(EXP));
+                validate(&format!("unary {variant:?}"), &program.text(true), Params::FIELDS);
+            }
+        }
+    }
+}

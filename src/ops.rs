@@ -16,7 +16,8 @@ pub use unary::Activation;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
+use std::ops::Range;
 
 /// Shader pieces shared by several ops.
 mod common {
@@ -66,6 +67,22 @@ fn rows_of(x: &Tensor, op: &str) -> Result<(usize, usize)> {
 /// 4 where rows of `cols` elements can be moved four at a time, else 1.
 fn width_of(cols: usize) -> u32 {
     if cols % 4 == 0 { 4 } else { 1 }
+}
+
+/// Ranges of elements that fit a binding each, for kernels that walk tensors of `n` elements in units of four
+/// whatever their axes. The last unit may reach into the padding. `op` names the caller in a refusal.
+fn flat_windows(gpu: &Gpu, op: &str, n: usize, dtypes: &[DType]) -> Result<Vec<Range<usize>>> {
+    if n == 0 {
+        return Ok(Vec::new());
+    }
+    let unit_bytes: Vec<usize> = dtypes.iter().map(|dtype| 4 * dtype.bytes()).collect();
+    let windows = gpu.row_windows(op, n.div_ceil(4), &unit_bytes)?;
+    Ok(windows.into_iter().map(|window| 4 * window.start..n.min(4 * window.end)).collect())
+}
+
+/// The grid of a kernel whose invocations move 4 units each, a workgroup's width apart.
+fn flat_groups(gpu: &Gpu, op: &str, units: usize) -> Result<[u32; 3]> {
+    gpu.grid(op, units.div_ceil(4 * gpu.flat_workgroup() as usize) as u64)
 }
 
 /// Turns of one loop that a software adapter counts right (it ends loops silently after 65,535 in all; kernels

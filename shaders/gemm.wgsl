@@ -19,7 +19,7 @@ struct Params {
     c_batch: u32,
     row_first: u32,     // row of the whole C where this launch begins, for the bias
     bias_rows: u32,     // rows that share a row of bias
-    flags: u32,         // 1 bias, 2 residual, 4.. activation
+    flags: u32,         // 1 bias, 2 residual
     // images only
     height: u32,
     width: u32,
@@ -35,7 +35,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<a_stored>;
 @group(0) @binding(2) var<storage, read> b: array<b_stored>;         // panels, see pack.wgsl
-@group(0) @binding(3) var<storage, read> bias: array<f32>;           // [m / bias_rows, n]
+@group(0) @binding(3) var<storage, read> bias: array<bias_stored>;   // [m / bias_rows, n]
 @group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
 @group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]
 
@@ -47,15 +47,8 @@ fn store(batch: u32, row: u32, column4: u32, sum: vec4<f32>) {
     }
     var v = sum;
     if ((params.flags & 1u) != 0u) {
-        let begin = (params.row_first + row) / params.bias_rows * params.n;
-        let last = params.n - 1u;
-        v += vec4<f32>(
-            bias[begin + column],
-            bias[begin + min(column + 1u, last)],
-            bias[begin + min(column + 2u, last)],
-            bias[begin + min(column + 3u, last)],
-        );
+        v += read_bias((params.row_first + row) / params.bias_rows, column);
     }
-    v = activate(params.flags >> 2u, v);
+    v = activation(v);
     write(params.c_base + batch * params.c_batch + row * params.c_stride, column, v);
 }

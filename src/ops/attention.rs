@@ -512,11 +512,11 @@ mod tests {
 
     #[test]
     fn videos_larger_than_a_binding_are_cut() {
-        let options = Options { binding_bytes: Some(4096), ..Default::default() };
+        let options = Options { binding_bytes: Some(20 << 10), ..Default::default() };
         let Some(gpu) = gpu_with(options) else { return };
-        check(&gpu, [12, 11, 2, 8], [12, 11], Sight::SparseCausal { frames: 3 });
-        check(&gpu, [9, 8, 2, 8], [9, 8], Sight::Temporal { frames: 3 });
-        check(&gpu, [10, 16, 2, 8], [5, 7], Sight::All);
+        check(&gpu, [36, 11, 2, 8], [36, 11], Sight::SparseCausal { frames: 3 });
+        check(&gpu, [48, 8, 2, 8], [48, 8], Sight::Temporal { frames: 3 });
+        check(&gpu, [40, 16, 2, 8], [20, 7], Sight::All);
     }
 
     #[test]

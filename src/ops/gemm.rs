@@ -92,6 +92,8 @@ pub(super) struct Form {
     pub wide_c: bool,
     /// B lies in f16.
     pub half_b: bool,
+    /// Compiled in, because every row of a tile has its own copy of the epilogue.
+    pub activation: Activation,
 }
 
 /// Rows of a tile of the tiled family, and k per step.
@@ -112,6 +114,7 @@ impl Form {
             | u64::from(self.wide_a) << 17
             | u64::from(self.wide_c) << 18
             | u64::from(self.half_b) << 19
+            | u64::from(self.activation.code()) << 20
     }
 
     fn workgroup(self) -> u32 {
@@ -141,7 +144,13 @@ impl Form {
             Family::Subgroup { rows } => subgroup_product(rows, self.panel),
             Family::Tiled => tiled_product(self.panel),
         };
-        [shaders!("gemm"), super::common::ACTIVATION, read_a, read_b, write, reader, super::common::INDEX, &product].join("\n")
+        let (formulas, call) = match self.activation {
+            Activation::None => ("", "v".to_string()),
+            other => (super::common::ACTIVATION, format!("activate({}u, v)", other.code())),
+        };
+        let activation = format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
+        let parts = [shaders!("gemm"), &activation, read_a, read_b, write, reader, super::common::INDEX, &product];
+        parts.join("\n")
     }
 }
 
@@ -488,6 +497,7 @@ impl Product<'_> {
             wide_a,
             wide_c,
             half_b: self.b.half,
+            activation: self.epilogue.activation,
         };
         let tiles_m = (part.rows as u32).div_ceil(form.tile_rows());
         let tiles_n = segment.n_panels as u32;
@@ -521,8 +531,7 @@ impl Product<'_> {
             row_first: part.row_first as u32,
             bias_rows: bias_rows as u32,
             flags: u32::from(self.epilogue.bias.is_some())
-                | u32::from(self.epilogue.residual.is_some()) << 1
-                | (self.epilogue.activation as u32) << 2,
+                | u32::from(self.epilogue.residual.is_some()) << 1,
             height: image.height as u32,
             width: image.width as u32,
             out_height: part.out_height.max(1) as u32,
@@ -605,6 +614,7 @@ mod tests {
                         wide_a: bits & 2 == 0,
                         wide_c: bits & 4 == 0,
                         half_b: bits & 8 == 0,
+                        activation: if bits == 5 { Activation::Gelu } else { Activation::None },
                     };
                     assert!(keys.insert(form.key()), "{form:?} shares its key");
                     for scalar in [Scalar::F32, Scalar::F16] {

@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod files;
+pub mod weights;
 
 pub mod gpu;
 pub mod tensor;

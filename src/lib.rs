@@ -5,6 +5,8 @@
 pub mod error;
 pub mod files;
 pub mod weights;
+#[cfg(feature = "text")]
+pub mod tokenizers;
 
 pub mod gpu;
 pub mod tensor;

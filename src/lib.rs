@@ -12,5 +12,7 @@ pub mod gpu;
 pub mod tensor;
 pub mod ops;
 
+pub mod diffusion;
+
 #[cfg(test)]
 mod testing;

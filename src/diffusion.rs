@@ -106,7 +106,7 @@ impl Plan {
 /// use mindreel::diffusion::{SchedulerConfig, plan};
 /// let plan = plan("pndm", &SchedulerConfig::stable_diffusion(), 100, 0.0)?;
 /// assert_eq!(plan.timesteps().take(4).collect::<Vec<_>>(), [991, 981, 981, 971]);
-/// # mindreel::error::Result::Ok(())
+/// # Ok::<(), mindreel::error::Error>(())
 /// ```
 pub fn plan(sampler: &str, config: &SchedulerConfig, num_inference_steps: usize, eta: f64) -> Result<Plan> {
     match sampler {

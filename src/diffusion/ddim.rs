@@ -1,7 +1,8 @@
 //! DDIM: x' = √a'·x₀ + √(1−a'−σ²)·ε + σ·n,  σ = η·√((1−a')/(1−a))·√(1−a/a').
 //!
 //! a is ᾱ at the step's time, a' one stride earlier; x₀ and ε as the model tells them. Song, Meng, Ermon,
-//! "Denoising diffusion implicit models" (2021), formulas 12 and 16. Same as diffusers' `DDIMScheduler`.
+//! "Denoising diffusion implicit models" (2021), formulas 12 and 16. Same as diffusers' `DDIMScheduler`
+//! without clipping: `clip_sample: true` is refused, absent it counts as false, as Stable Diffusion's pipelines have it.
 
 use super::{Operand, Plan, SchedulerConfig, Spacing, Step, clean_and_noise, sum};
 use crate::error::{Error, Result};

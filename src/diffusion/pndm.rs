@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on manifolds" (2022), formulas 9 and 12.
-//! Same as diffusers' `PNDMScheduler` with `skip_prk_steps`; what Stable Diffusion v1-4 names in its folder.
+//! Same as diffusers' `PNDMScheduler` with `skip_prk_steps` (false is refused, absent it
+//! counts as true); what Stable Diffusion v1-4 names in its folder.
 
 use super::{Operand, Plan, SchedulerConfig, Spacing, Step, Terms, clean_and_noise, sum};
 use crate::error::{Error, Result};

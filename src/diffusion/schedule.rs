@@ -319,15 +319,15 @@ impl Schedule {
     }
 }
 
-/// torch.linspace in f32: both halves counted from their own end.
+/// torch.linspace in f32: both halves counted from their own end, each value rounded once (a fused multiply-add).
 fn linspace_f32(start: f32, end: f32, n: usize) -> Vec<f32> {
     if n == 1 {
         return vec![start];
     }
-    let step = (end - start) / (n as f32 - 1.0);
-    (0..n)
-        .map(|i| if i < n / 2 { start + step * i as f32 } else { end - step * (n - 1 - i) as f32 })
-        .collect()
+    let step = f64::from((end - start) / (n as f32 - 1.0));
+    let (start, end) = (f64::from(start), f64::from(end));
+    let value = |i: usize| if i < n / 2 { start + step * i as f64 } else { end - step * (n - 1 - i) as f64 };
+    (0..n).map(|i| value(i) as f32).collect()
 }
 
 /// Python writes `-Infinity` (lambda_min_clipped), which is not JSON; outside of strings it becomes null.

@@ -1,9 +1,9 @@
 //! Writing so that nothing half-done looks finished: a temporary name in the same folder, flushed to disk,
-//! then renamed, then the folder flushed.
+//! then renamed, then the folder flushed. Reading of small files that may be anything but small.
 
 use crate::error::{Error, Result};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 /// Writes `path` through `fill`; the old file stays until the new one is whole. Makes missing parent folders.
@@ -31,6 +31,33 @@ pub fn write_atomically(
     temporary.as_file().sync_all().map_err(Error::write(path))?;
     temporary.persist(path).map_err(|e| Error::write(path)(e.error))?;
     sync_folder(folder).map_err(Error::write(path))
+}
+
+/// Reads a file meant to be small (a config, an index, a vocabulary) of at most `limit_bytes`.
+///
+/// Errors: [`Error::Read`]; [`Error::Format`] when it is not a plain file (a pipe would hang the reader) or
+/// larger than the limit, found before anything is allocated.
+pub fn read_small(path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let metadata = std::fs::metadata(path).map_err(Error::read(path))?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a plain file"));
+    }
+    let too_large = |size: u64| {
+        let (size, limit) = (crate::error::bytes(size), crate::error::bytes(limit_bytes));
+        Error::format(path, format!("has {size}, at most {limit} are read; is it the right file?"))
+    };
+    if metadata.len() > limit_bytes {
+        return Err(too_large(metadata.len()));
+    }
+    let mut content = Vec::with_capacity(metadata.len() as usize);
+    let file = File::open(path).map_err(Error::read(path))?;
+    // One byte more than allowed tells a file that grew, or one like /proc's that reports no size.
+    file.take(limit_bytes + 1).read_to_end(&mut content).map_err(Error::read(path))?;
+    if content.len() as u64 > limit_bytes {
+        return Err(too_large(content.len() as u64));
+    }
+    Ok(content)
 }
 
 /// Makes a folder and its parents; no error when it is there.
@@ -91,6 +118,16 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_large_file_and_a_folder_are_not_read_as_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, b"{}  ").unwrap();
+        assert_eq!(read_small(&path, 4).unwrap(), b"{}  ");
+        assert!(read_small(&path, 3).unwrap_err().to_string().contains("at most 3 B are read"));
+        assert!(read_small(folder.path(), 4).unwrap_err().to_string().contains("is not a plain file"));
     }
 
     #[test]

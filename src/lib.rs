@@ -4,10 +4,15 @@
 
 pub mod error;
 pub mod files;
+pub mod weights;
+#[cfg(feature = "text")]
+pub mod tokenizers;
 
 pub mod gpu;
 pub mod tensor;
 pub mod ops;
+
+pub mod diffusion;
 
 #[cfg(test)]
 mod testing;

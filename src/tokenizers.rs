@@ -1,0 +1,5 @@
+//! Text -> token ids, as the models' own tokenizers make them.
+
+mod clip;
+
+pub use clip::ClipTokenizer;

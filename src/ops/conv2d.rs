@@ -114,6 +114,18 @@ impl ConvWeight {
         };
         Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
     }
+
+    /// Weights without content, for a plan.
+    pub fn planned(gpu: &Gpu, shape: [usize; 4], groups: usize, half: bool) -> Result<ConvWeight> {
+        let [outputs, per_group, kernel_y, kernel_x] = shape;
+        let form = if groups == 1 {
+            Form::Packed(Packed::planned(gpu, [outputs, per_group, kernel_y * kernel_x], half)?)
+        } else {
+            let weight = Tensor::empty(gpu, &[kernel_y, kernel_x, per_group, outputs], DType::F32)?;
+            Form::Grouped { weight, groups }
+        };
+        Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
+    }
 }
 
 impl Tensor {

@@ -131,6 +131,11 @@ impl Packed {
         Ok(packed)
     }
 
+    /// Panels without content, for a plan.
+    pub fn planned(gpu: &Gpu, [n, channels, taps]: [usize; 3], half: bool) -> Result<Packed> {
+        Packed::new(gpu, n, channels, taps, half, 1)
+    }
+
     /// A matrix already on the device: `[batch, k, n]`, or `[batch, n, k]` with `transposed`.
     ///
     /// Errors: [`Error::Limit`] when it is larger than one binding.

@@ -1,0 +1,130 @@
+//! Reading a `config.json`: values by key, with the file and the key in every refusal.
+
+use crate::error::{Error, Result};
+use crate::files;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// No config is longer than this.
+const LIMIT_BYTES: u64 = 16 << 20;
+
+/// A model's settings as diffusers and transformers write them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    path: PathBuf,
+    values: serde_json::Map<String, Value>,
+}
+
+impl Config {
+    /// Reads a JSON object.
+    ///
+    /// Errors: [`Error::Read`], [`Error::Format`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Config> {
+        let path = path.as_ref();
+        let bytes = files::read_small(path, LIMIT_BYTES)?;
+        Config::from_json(path, &bytes)
+    }
+
+    /// From bytes at hand; `path` is for messages.
+    pub fn from_json(path: impl AsRef<Path>, bytes: &[u8]) -> Result<Config> {
+        let path = path.as_ref().to_path_buf();
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(values)) => Ok(Config { path, values }),
+            Ok(_) => Err(Error::format(&path, "wanted a JSON object of settings")),
+            Err(error) => Err(Error::format(&path, format!("not valid JSON: {error}"))),
+        }
+    }
+
+    /// The architecture: `_class_name`, or the first of `architectures`.
+    pub fn architecture(&self) -> Result<&str> {
+        let named = self.values.get("_class_name").or_else(|| self.values.get("architectures")?.get(0));
+        named.and_then(Value::as_str).ok_or_else(|| {
+            Error::format(&self.path, "names no architecture; add \"_class_name\" or \"architectures\"")
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of a key; `null` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A count.
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.get(key).ok_or_else(|| self.missing(key)).and_then(|value| self.as_size(key, value))
+    }
+
+    /// A count, or its usual value.
+    pub fn size_or(&self, key: &str, usual: usize) -> Result<usize> {
+        self.get(key).map_or(Ok(usual), |value| self.as_size(key, value))
+    }
+
+    /// Several counts.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
+        let value = self.get(key).ok_or_else(|| self.missing(key))?;
+        let list = value.as_array().ok_or_else(|| self.wrong(key, "a list of counts"))?;
+        list.iter().map(|value| self.as_size(key, value)).collect()
+    }
+
+    /// One count for all of `n`, or a list of `n`.
+    pub fn size_each(&self, key: &str, n: usize, usual: usize) -> Result<Vec<usize>> {
+        match self.get(key) {
+            None => Ok(vec![usual; n]),
+            Some(Value::Array(list)) if list.len() == n => self.sizes(key),
+            Some(Value::Array(_)) => Err(self.wrong(key, &format!("a count or a list of {n}"))),
+            Some(value) => Ok(vec![self.as_size(key, value)?; n]),
+        }
+    }
+
+    /// A number, or its usual value.
+    pub fn number_or(&self, key: &str, usual: f64) -> Result<f64> {
+        self.get(key).map_or(Ok(usual), |value| value.as_f64().ok_or_else(|| self.wrong(key, "a number")))
+    }
+
+    /// A switch, or its usual position.
+    pub fn switch_or(&self, key: &str, usual: bool) -> Result<bool> {
+        self.get(key).map_or(Ok(usual), |value| value.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
+    }
+
+    /// A word, or its usual value.
+    pub fn word_or<'a>(&'a self, key: &str, usual: &'a str) -> Result<&'a str> {
+        self.get(key).map_or(Ok(usual), |value| value.as_str().ok_or_else(|| self.wrong(key, "a word")))
+    }
+
+    /// Several words.
+    pub fn words(&self, key: &str) -> Result<Vec<&str>> {
+        let value = self.get(key).ok_or_else(|| self.missing(key))?;
+        let words = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        words.ok_or_else(|| self.wrong(key, "a list of words"))
+    }
+
+    /// Refuses settings that change the model in ways not written here: each key must be absent, null or `usual`.
+    pub fn only(&self, usual: &[(&str, Value)]) -> Result<()> {
+        for (key, value) in usual {
+            if self.get(key).is_some_and(|got| got != value) {
+                return Err(self.wrong(key, &format!("{value} (nothing else is written yet)")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A refusal that names the key.
+    pub fn wrong(&self, key: &str, wanted: &str) -> Error {
+        let got = self.values.get(key).map_or("nothing".to_string(), Value::to_string);
+        Error::format(&self.path, format!("\"{key}\": wanted {wanted}, got {got}"))
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::format(&self.path, format!("has no \"{key}\""))
+    }
+
+    fn as_size(&self, key: &str, value: &Value) -> Result<usize> {
+        let whole = value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
+        // Sizes multiply: one that large cannot be meant.
+        whole.filter(|&v| v <= 1 << 24).map(|v| v as usize).ok_or_else(|| self.wrong(key, "a count"))
+    }
+}

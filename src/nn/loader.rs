@@ -1,0 +1,216 @@
+//! Weights by name, from a checkpoint to the device tensor by tensor.
+//!
+//! A model's `load` is run twice: first on a plan, which only writes down what it asks for, so that everything
+//! missing or misshapen is told at once and the memory is known; then on the device. Run on nothing but a plan,
+//! the same `load` lists the tensors of an architecture ([`wanted`]).
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops::{ConvWeight, Packed, SourceType};
+use crate::tensor::{DType, Tensor};
+use crate::weights::{self, Checkpoint, Dtype, View, Wanted};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// Number type of activations, and of weights where the file has more precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Activations in f32. Weights that a file holds in f16 stay in f16: nothing is lost.
+    #[default]
+    F32,
+    /// Activations and weights in f16, sums and statistics in f32. Without f16 in the adapter's shaders,
+    /// activations stay in f32.
+    F16,
+}
+
+/// Weights under a prefix. Cheap to clone.
+#[derive(Clone)]
+pub struct Weights {
+    shared: Arc<Shared>,
+    prefix: String,
+}
+
+struct Shared {
+    gpu: Gpu,
+    precision: Precision,
+    checkpoint: Option<Arc<Checkpoint>>,
+    /// What was asked for, while only a list is wanted.
+    asked: Option<Mutex<Vec<Wanted>>>,
+}
+
+/// A model with what there was to say about its file.
+pub struct Loaded<T> {
+    /// The model.
+    pub model: T,
+    /// Tensors in the file that the model does not use, and the like.
+    pub warnings: Vec<String>,
+}
+
+/// Loads a model from a checkpoint.
+///
+/// Errors: [`Error::Weights`] naming every missing or misshapen tensor before anything is allocated; NaN or
+/// infinite weights; whatever `load` returns.
+pub fn open<T>(
+    gpu: &Gpu,
+    checkpoint: Checkpoint,
+    precision: Precision,
+    load: impl Fn(&Weights) -> Result<T>,
+) -> Result<Loaded<T>> {
+    let checkpoint = Arc::new(checkpoint);
+    let asked = ask(&gpu.planner(), Some(checkpoint.clone()), precision, &load)?;
+    let warnings = weights::check(&checkpoint, &asked, false)?;
+    weights::refuse_nonfinite(&checkpoint)?;
+    let shared = Shared { gpu: gpu.clone(), precision, checkpoint: Some(checkpoint), asked: None };
+    let model = load(&Weights { shared: Arc::new(shared), prefix: String::new() })?;
+    gpu.submit()?;
+    Ok(Loaded { model, warnings })
+}
+
+/// The tensors an architecture asks for, with no file at hand.
+pub fn wanted<T>(load: impl Fn(&Weights) -> Result<T>) -> Result<Vec<Wanted>> {
+    ask(&Gpu::plan(), None, Precision::F32, &load)
+}
+
+fn ask<T>(
+    plan: &Gpu,
+    checkpoint: Option<Arc<Checkpoint>>,
+    precision: Precision,
+    load: &impl Fn(&Weights) -> Result<T>,
+) -> Result<Vec<Wanted>> {
+    let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
+    let weights = Weights { shared: Arc::new(shared), prefix: String::new() };
+    load(&weights)?;
+    let asked = weights.shared.asked.as_ref().expect("made just above");
+    Ok(std::mem::take(&mut *asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())))
+}
+
+impl Weights {
+    /// Weights on a plan, sized as `checkpoint` holds them: to reckon memory.
+    pub fn planned(plan: &Gpu, checkpoint: Option<Arc<Checkpoint>>, precision: Precision) -> Weights {
+        let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
+        Weights { shared: Arc::new(shared), prefix: String::new() }
+    }
+
+    /// The weights of a part: `weights.at("conv_in")`, `weights.at(&format!("down_blocks.{i}"))`.
+    pub fn at(&self, part: impl AsRef<str>) -> Weights {
+        Weights { shared: self.shared.clone(), prefix: self.path(part.as_ref()) }
+    }
+
+    /// Whether the file has this tensor; yes where there is no file.
+    pub fn has(&self, name: &str) -> bool {
+        self.shared.checkpoint.as_ref().is_none_or(|file| file.get(&self.path(name)).is_some())
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.shared.gpu
+    }
+
+    /// Number type of activations.
+    pub fn dtype(&self) -> DType {
+        match self.shared.precision {
+            Precision::F16 if self.gpu().facts().features.f16 => DType::F16,
+            _ => DType::F32,
+        }
+    }
+
+    /// A tensor in f32: norms, biases, statistics.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Some(view) = self.view(name, shape)? else { return Tensor::empty(self.gpu(), shape, DType::F32) };
+        Tensor::new(self.gpu(), shape, &weights::to_f32(&view)?)
+    }
+
+    /// A table of embeddings `[n, width]`: f16 where the file or the precision says so, else f32.
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
+        let half = self.half(name);
+        let dtype = if half { DType::F16 } else { DType::F32 };
+        let Some(view) = self.view(name, &shape)? else { return Tensor::empty(self.gpu(), &shape, dtype) };
+        match (view.dtype, half) {
+            (Dtype::F32, false) => Tensor::from_bytes(self.gpu(), &shape, DType::F32, view.bytes),
+            (Dtype::F16, true) => Tensor::from_bytes(self.gpu(), &shape, DType::F16, view.bytes),
+            (_, false) => Tensor::new(self.gpu(), &shape, &weights::to_f32(&view)?),
+            (_, true) => {
+                let halves: Vec<_> = weights::to_f32(&view)?.into_iter().map(half::f16::from_f32).collect();
+                Tensor::new(self.gpu(), &shape, &halves)
+            }
+        }
+    }
+
+    /// A matrix `[outputs, inputs]` (or `[outputs, inputs, 1, 1]`, a pointwise convolution) in panels.
+    pub fn matrix(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Packed> {
+        self.matrix_rows(name, [outputs, inputs], 0..outputs)
+    }
+
+    /// Some rows of a matrix `[outputs, inputs]`, for weights that stand stacked in one tensor.
+    pub fn matrix_rows(&self, name: &str, [outputs, inputs]: [usize; 2], rows: Range<usize>) -> Result<Packed> {
+        let mut shape = vec![outputs, inputs];
+        let there = self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.shape.to_vec()));
+        if there.is_some_and(|there| there == [outputs, inputs, 1, 1]) {
+            shape.extend([1, 1]);
+        }
+        let sizes = [rows.len(), inputs, 1];
+        let view = self.view(name, &shape)?;
+        self.source(view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
+            Some(bytes) => Packed::from_bytes(self.gpu(), sizes, kind, bytes, self.half(name)),
+            None => Packed::planned(self.gpu(), sizes, self.half(name)),
+        })
+    }
+
+    /// Weights of a convolution, `[outputs, channels / groups, kernel y, kernel x]`.
+    pub fn convolution(&self, name: &str, shape: [usize; 4], groups: usize) -> Result<ConvWeight> {
+        let count = shape.iter().product();
+        let view = self.view(name, &shape)?;
+        self.source(view, 0..count, |kind, bytes| match bytes {
+            Some(bytes) => ConvWeight::from_bytes(self.gpu(), shape, groups, kind, bytes, self.half(name)),
+            None => ConvWeight::planned(self.gpu(), shape, groups, self.half(name)),
+        })
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// The tensor in the file, or nothing while only a list is wanted.
+    fn view(&self, name: &str, shape: &[usize]) -> Result<Option<View<'_>>> {
+        let path = self.path(name);
+        if let Some(asked) = &self.shared.asked {
+            let mut asked = asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !asked.iter().any(|wanted| wanted.name == path) {
+                asked.push(Wanted::new(path, shape));
+            }
+            return Ok(None);
+        }
+        let checkpoint = self.shared.checkpoint.as_ref().expect("without a file only a list is made");
+        match checkpoint.get(&path) {
+            Some(view) if view.shape == shape => Ok(Some(view)),
+            _ => Err(Error::weights(checkpoint.path(), format!("no tensor '{path}' of shape {shape:?}"))),
+        }
+    }
+
+    /// Whether a matrix is kept in f16 on the device.
+    fn half(&self, name: &str) -> bool {
+        let in_file = || self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.dtype));
+        self.shared.precision == Precision::F16 || in_file() == Some(Dtype::F16)
+    }
+
+    /// Hands a range of a tensor's values to `make` as they lie in the file; f64 is rounded first.
+    fn source<T>(
+        &self,
+        view: Option<View>,
+        values: Range<usize>,
+        make: impl FnOnce(SourceType, Option<&[u8]>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(view) = view else { return make(SourceType::F32, None) };
+        let kind = match view.dtype {
+            Dtype::F32 => SourceType::F32,
+            Dtype::F16 => SourceType::F16,
+            Dtype::BF16 => SourceType::BF16,
+            _ => {
+                let widened = weights::to_f32(&view)?;
+                return make(SourceType::F32, Some(bytemuck::cast_slice(&widened[values])));
+            }
+        };
+        let size = kind.bytes();
+        make(kind, Some(&view.bytes[values.start * size..values.end * size]))
+    }
+}

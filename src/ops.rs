@@ -2,6 +2,10 @@
 
 mod binary;
 mod cast;
+mod embedding;
+mod fill;
+mod geglu;
+mod layout;
 mod softmax;
 mod unary;
 mod walk;

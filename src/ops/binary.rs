@@ -1,7 +1,7 @@
 //! Elementwise arithmetic of two tensors.    y = a + b, a - b, a b, a / b
 //! Same as PyTorch's operators: shapes broadcast as in NumPy. Of two number types the first one's is kept.
 
-use super::walk::{Axis, Walk, steps_of};
+use super::walk::{Axis, Walk, steps_in, steps_of};
 use super::{common, flat_groups, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Program, Variant, Work};
@@ -114,18 +114,6 @@ fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
             _ => Err(Error::shape(op, format!("{a:?} and {b:?} do not broadcast: sizes are equal or 1"))),
         })
         .collect()
-}
-
-/// Steps of a tensor of shape `from` along the axes of `to`: none where it is repeated.
-fn steps_in(from: &[usize], to: &[usize]) -> Vec<usize> {
-    let mut steps = vec![0; to.len()];
-    let own = to.len() - from.len();
-    for (at, step) in steps_of(from).into_iter().enumerate() {
-        if from[at] == to[own + at] && from[at] != 1 {
-            steps[own + at] = step;
-        }
-    }
-    steps
 }
 
 #[cfg(test)]

@@ -221,6 +221,18 @@ pub(super) fn steps_of(shape: &[usize]) -> Vec<usize> {
     steps
 }
 
+/// Steps of a tensor of shape `from` along the axes of `to`: none where it is repeated.
+pub(super) fn steps_in(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let mut steps = vec![0; to.len()];
+    let own = to.len() - from.len();
+    for (at, step) in steps_of(from).into_iter().enumerate() {
+        if from[at] == to[own + at] && from[at] != 1 {
+            steps[own + at] = step;
+        }
+    }
+    steps
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,15 @@ mod conv2d;
 mod gemm;
 mod matmul;
 mod pack;
+mod binary;
+mod cast;
+mod embedding;
+mod fill;
+mod geglu;
+mod layout;
 mod softmax;
 mod unary;
+mod walk;
 
 pub use attention::Sight;
 pub use conv2d::{ConvWeight, Window};
@@ -24,6 +31,7 @@ mod common {
     pub(super) const ACTIVATION: &str = include_str!("../shaders/common/activation.wgsl");
     pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
     pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
+    pub(super) const WALK: &str = include_str!("../shaders/common/walk.wgsl");
 }
 
 /// The text of `shaders/<name>.wgsl`.
@@ -66,7 +74,7 @@ fn rows_of(x: &Tensor, op: &str) -> Result<(usize, usize)> {
 
 /// 4 where rows of `cols` elements can be moved four at a time, else 1.
 fn width_of(cols: usize) -> u32 {
-    if cols % 4 == 0 { 4 } else { 1 }
+    if cols.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// Ranges of elements that fit a binding each, for kernels that walk tensors of `n` elements in units of four

@@ -125,8 +125,7 @@ impl Tensor {
     ///
     /// Errors: [`Error::Setting`] when `lo` lies above `hi` or one is no number.
     pub fn clamp(&self, lo: f32, hi: f32) -> Result<Tensor> {
-        // Negated, so that a NaN is refused as well.
-        if !(lo <= hi) {
+        if lo > hi || lo.is_nan() || hi.is_nan() {
             return Err(Error::setting("clamp", format!("wanted lo <= hi, got {lo} and {hi}")));
         }
         self.unary("clamp", CLAMP, lo, hi)

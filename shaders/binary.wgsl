@@ -1,0 +1,32 @@
+// y = a op b over a walk with a place in each: axes of size 1 have step 0. KIND, AXES, the cells of a and b and
+// how they are loaded (whole units, or one element for all of a unit) are written before this text.
+// An invocation makes 4 units of WIDTH elements, a workgroup's width apart.
+@group(0) @binding(0) var<uniform> params: Params;                // common/walk.wgsl: a, b and y are its arrays
+@group(0) @binding(1) var<storage, read> a: array<a_cell>;        // broadcast to y's shape
+@group(0) @binding(2) var<storage, read> b: array<b_cell>;        // broadcast to y's shape
+@group(0) @binding(3) var<storage, read_write> y: array<stored>;  // [..]
+
+@compute @workgroup_size(WG)
+fn forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let start = group_index(group, groups) * 4u * WG + lane;
+    for (var turn = 0u; turn < 4u; turn++) {
+        let unit = start + turn * WG;
+        if (unit < params.n) {
+            let at = place(unit);
+            y[at.z] = stored(apply(load_a(at.x), load_b(at.y)));
+        }
+    }
+}
+
+fn apply(a: packed, b: packed) -> packed {
+    switch (KIND) {
+        case 0u: { return a + b; }
+        case 1u: { return a - b; }
+        case 2u: { return a * b; }
+        default: { return a / b; }
+    }
+}

@@ -1,0 +1,22 @@
+// y = x moved: each cell of a walk goes from its place in x to its place in y. AXES and `cell` (16 to 2 bytes,
+// the widest that stays whole) are written before this text; bits are moved, no number is looked at.
+// An invocation moves 4 cells, a workgroup's width apart.
+@group(0) @binding(0) var<uniform> params: Params;              // common/walk.wgsl: x and y are its arrays a and b
+@group(0) @binding(1) var<storage, read> x: array<cell>;        // [..]
+@group(0) @binding(2) var<storage, read_write> y: array<cell>;  // [..]
+
+@compute @workgroup_size(WG)
+fn forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let start = group_index(group, groups) * 4u * WG + lane;
+    for (var turn = 0u; turn < 4u; turn++) {
+        let unit = start + turn * WG;
+        if (unit < params.n) {
+            let at = place(unit);
+            y[at.y] = x[at.x];
+        }
+    }
+}

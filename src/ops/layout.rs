@@ -1,0 +1,482 @@
+//! Moving elements without looking at them: permute, narrow, concat, expand, pad. For any number type.
+//! Same as PyTorch's functions of these names, made contiguous; `pad` is with zeros.
+
+use super::walk::{Axis, Walk, steps_in, steps_of};
+use super::{common, flat_groups, shaders};
+use crate::error::{Error, Result};
+use crate::gpu::{Launch, Program, Scalar, Variant, Work};
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// Axis `i` of the result is axis `axes[i]` of this: [a, b, c] by [2, 0, 1] -> [c, a, b].
+    ///
+    /// Errors: [`Error::Shape`] when `axes` does not name each axis once, or more than 6 axes are torn apart.
+    pub fn permute(&self, axes: &[usize]) -> Result<Tensor> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..self.rank()) {
+            let detail = format!("wanted each axis of {:?} once, got {axes:?}", self.shape());
+            return Err(Error::shape("permute", detail));
+        }
+        let shape: Vec<usize> = axes.iter().map(|&axis| self.shape()[axis]).collect();
+        // Axes of size 1 may go anywhere: where the others keep their order nothing moves.
+        if axes.iter().filter(|&&axis| self.shape()[axis] != 1).is_sorted() {
+            return self.reshape(&shape);
+        }
+        let own = steps_of(self.shape());
+        let from: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
+        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+        self.move_into(&y, "permute", &shape, (&from, 0), (&steps_of(&shape), 0))?;
+        Ok(y)
+    }
+
+    /// `len` places of an axis from `start` on: [.., n, ..] -> [.., len, ..].
+    ///
+    /// Errors: [`Error::Shape`] when there is no such axis or it ends before.
+    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Result<Tensor> {
+        let size = self.axis_size("narrow", axis)?;
+        if start.checked_add(len).is_none_or(|end| end > size) {
+            let detail = format!("axis {axis} of {:?} has no places {start}..{start}+{len}", self.shape());
+            return Err(Error::shape("narrow", detail));
+        }
+        if len == size {
+            return Ok(self.clone());
+        }
+        let mut shape = self.shape().to_vec();
+        shape[axis] = len;
+        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+        let from = steps_of(self.shape());
+        self.move_into(&y, "narrow", &shape, (&from, start * from[axis]), (&steps_of(&shape), 0))?;
+        Ok(y)
+    }
+
+    /// Tensors behind each other along an axis: [.., a, ..], [.., b, ..] -> [.., a + b, ..].
+    ///
+    /// Errors: [`Error::Shape`] without tensors, or when another axis differs; [`Error::DType`] for mixed types.
+    pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
+        let Some(first) = tensors.first() else {
+            return Err(Error::shape("concat", "wanted at least one tensor, got none"));
+        };
+        first.axis_size("concat", axis)?;
+        let mut shape = first.shape().to_vec();
+        shape[axis] = 0;
+        for x in tensors {
+            let fits = x.rank() == first.rank()
+                && (0..x.rank()).all(|at| at == axis || x.shape()[at] == first.shape()[at]);
+            if !fits {
+                let detail = format!("wanted {:?} but for axis {axis}, got {:?}", first.shape(), x.shape());
+                return Err(Error::shape("concat", detail));
+            }
+            if x.dtype() != first.dtype() {
+                let detail = format!("wanted {:?} as the first, got {:?}", first.dtype(), x.dtype());
+                return Err(Error::dtype("concat", detail));
+            }
+            shape[axis] += x.shape()[axis];
+        }
+        let y = Tensor::empty(first.gpu(), &shape, first.dtype())?;
+        let to = steps_of(&shape);
+        let mut at = 0;
+        for x in tensors {
+            x.move_into(&y, "concat", x.shape(), (&steps_of(x.shape()), 0), (&to, at * to[axis]))?;
+            at += x.shape()[axis];
+        }
+        Ok(y)
+    }
+
+    /// Repeats axes of size 1, and the whole along new leading axes: [1, n] to [b, m, n] -> [b, m, n].
+    ///
+    /// Errors: [`Error::Shape`] when an axis of another size would change.
+    pub fn expand(&self, shape: &[usize]) -> Result<Tensor> {
+        let fits = shape.len() >= self.rank()
+            && self
+                .shape()
+                .iter()
+                .rev()
+                .zip(shape.iter().rev())
+                .all(|(&own, &wanted)| own == wanted || own == 1);
+        if !fits {
+            let detail = format!("{:?} does not repeat to {shape:?}: sizes are equal or 1", self.shape());
+            return Err(Error::shape("expand", detail));
+        }
+        if shape == self.shape() {
+            return Ok(self.clone());
+        }
+        let y = Tensor::empty(self.gpu(), shape, self.dtype())?;
+        self.move_into(&y, "expand", shape, (&steps_in(self.shape(), shape), 0), (&steps_of(shape), 0))?;
+        Ok(y)
+    }
+
+    /// Zeros before and after each of the last axes, in the order of the axes: [.., n] by [(b, a)] ->
+    /// [.., b + n + a]. PyTorch's `pad` takes the last axis first.
+    ///
+    /// Errors: [`Error::Shape`] when there are more pairs than axes.
+    pub fn pad(&self, trailing: &[(usize, usize)]) -> Result<Tensor> {
+        let Some(kept) = self.rank().checked_sub(trailing.len()) else {
+            let detail =
+                format!("wanted at most {} pairs for {:?}, got {trailing:?}", self.rank(), self.shape());
+            return Err(Error::shape("pad", detail));
+        };
+        let mut shape = self.shape().to_vec();
+        for (size, (before, after)) in shape[kept..].iter_mut().zip(trailing) {
+            *size = size.saturating_add(*before).saturating_add(*after);
+        }
+        let y = Tensor::zeros(self.gpu(), &shape, self.dtype())?;
+        let to = steps_of(&shape);
+        let start = to[kept..].iter().zip(trailing).map(|(step, (before, _))| step * before).sum();
+        self.move_into(&y, "pad", self.shape(), (&steps_of(self.shape()), 0), (&to, start))?;
+        Ok(y)
+    }
+
+    fn axis_size(&self, op: &str, axis: usize) -> Result<usize> {
+        match self.shape().get(axis) {
+            Some(&size) => Ok(size),
+            None => Err(Error::shape(op, format!("{:?} has no axis {axis}", self.shape()))),
+        }
+    }
+
+    /// Moves a block of `shape` from here into `y`; each place is given by steps along the axes and a start, in
+    /// elements.
+    fn move_into(
+        &self,
+        y: &Tensor,
+        op: &'static str,
+        shape: &[usize],
+        (from, from_start): (&[usize], usize),
+        (to, to_start): (&[usize], usize),
+    ) -> Result<()> {
+        if shape.contains(&0) {
+            return Ok(());
+        }
+        let axes: Vec<Axis> =
+            (0..shape.len()).map(|at| Axis { size: shape[at], steps: [from[at], to[at], 0] }).collect();
+        let walk = Walk::new(op, &axes, [from_start, to_start, 0])?;
+        let (gpu, size) = (self.gpu(), self.dtype().bytes());
+        if let Some(bytes) = copied_bytes(&walk, size, y.len()) {
+            let at = |start: usize| (start * size) as u64;
+            return gpu.copy(self.buffer(), at(from_start), y.buffer(), at(to_start), bytes as u64);
+        }
+        let width = cell_width(&walk, size);
+        let cell_bytes = width * size;
+        let walk = walk.in_cells(width, [true; 3]);
+        let n_axes = walk.axes.len();
+        // f16 is needed only where a single one moves.
+        let scalar = if cell_bytes == 2 { Scalar::F16 } else { Scalar::F32 };
+        let variant = Variant { scalar, width: 4, workgroup: gpu.flat_workgroup() };
+        let form = (n_axes << 8 | cell_bytes) as u64;
+        for piece in walk.pieces(gpu, op, [cell_bytes; 3])? {
+            gpu.run(&Launch {
+                program: Program::generated("layout", "forward", variant, form, &|| text(n_axes, cell_bytes)),
+                params: &piece.params([cell_bytes; 3]),
+                inputs: &[piece.binding(self, 0, cell_bytes)],
+                outputs: &[piece.binding(y, 1, cell_bytes)],
+                groups: flat_groups(gpu, op, piece.n())?,
+                work: Work { flops: 0, bytes: (2 * piece.n() * cell_bytes) as u64 },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a plain copy between buffers, where the walk is one: a single run whose ends lie on whole words, or
+/// whose end may spill into the padding of `y`.
+fn copied_bytes(walk: &Walk, size: usize, y_len: usize) -> Option<usize> {
+    let run = walk.inner();
+    let whole = |elements: usize| (elements * size).is_multiple_of(4);
+    let starts_whole = whole(walk.starts[0]) && whole(walk.starts[1]);
+    let ends_well = whole(run.size) || walk.starts[1] + run.size == y_len;
+    let one_run = walk.axes.len() == 1 && run.steps[0] == 1 && run.steps[1] == 1;
+    (one_run && starts_whole && ends_well).then(|| (run.size * size).next_multiple_of(4))
+}
+
+/// Elements of the widest cell, up to 16 bytes, that the walk keeps whole in both tensors.
+fn cell_width(walk: &Walk, size: usize) -> usize {
+    let (inner, outer) = (walk.inner(), &walk.axes[1..]);
+    if inner.steps[..2] != [1, 1] {
+        return 1;
+    }
+    let whole = |width: usize| {
+        inner.size.is_multiple_of(width)
+            && walk.starts.iter().all(|start| start.is_multiple_of(width))
+            && outer.iter().flat_map(|axis| axis.steps).all(|step| step.is_multiple_of(width))
+    };
+    let mut width = 16 / size;
+    while !whole(width) {
+        width /= 2;
+    }
+    width
+}
+
+/// The shader type that moves so many bytes; of f16s only a lone one needs the device's f16.
+pub(super) fn cell_type(cell_bytes: usize) -> &'static str {
+    match cell_bytes {
+        16 => "vec4<u32>",
+        8 => "vec2<u32>",
+        4 => "u32",
+        _ => "scalar",
+    }
+}
+
+/// The shader's text for cells of so many bytes.
+fn text(n_axes: usize, cell_bytes: usize) -> String {
+    let head = format!("const AXES = {n_axes}u;\nalias cell = {};", cell_type(cell_bytes));
+    [&head, shaders!("layout"), common::INDEX, common::WALK].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, Options};
+    use crate::tensor::DType;
+    use crate::testing::{gpu, gpu_with, validate};
+    use half::f16;
+
+    /// Element at every index of `shape`, row-major, by a function of the index.
+    fn reference(shape: &[usize], value: impl Fn(&[usize]) -> f32) -> Vec<f32> {
+        (0..shape.iter().product())
+            .map(|flat| {
+                let (mut index, mut rest) = (vec![0; shape.len()], flat);
+                for at in (0..shape.len()).rev() {
+                    index[at] = rest % shape[at];
+                    rest /= shape[at];
+                }
+                value(&index)
+            })
+            .collect()
+    }
+
+    fn flat(shape: &[usize], index: &[usize]) -> f32 {
+        // Below 2048, so that f16 holds them.
+        (shape.iter().zip(index).fold(0, |at, (d, i)| at * d + i) % 2039) as f32
+    }
+
+    /// A tensor whose elements tell where they were.
+    fn numbered(gpu: &Gpu, shape: &[usize], dtype: DType) -> Tensor {
+        let values = reference(shape, |index| flat(shape, index));
+        match dtype {
+            DType::F16 => {
+                let half: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
+                Tensor::new(gpu, shape, &half).unwrap()
+            }
+            _ => Tensor::new(gpu, shape, &values).unwrap(),
+        }
+    }
+
+    const FLOATS: [DType; 2] = [DType::F32, DType::F16];
+
+    fn check_permute(gpu: &Gpu, shape: &[usize], axes: &[usize]) {
+        for dtype in FLOATS {
+            let y = numbered(gpu, shape, dtype).permute(axes).unwrap();
+            let to: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+            assert_eq!((y.shape(), y.dtype()), (&to[..], dtype));
+            let want = reference(&to, |index| {
+                let mut from = vec![0; shape.len()];
+                for (&axis, &i) in axes.iter().zip(index) {
+                    from[axis] = i;
+                }
+                flat(shape, &from)
+            });
+            assert_eq!(y.to_vec().unwrap(), want, "{shape:?} {axes:?} {dtype:?}");
+        }
+    }
+
+    fn check_narrow(gpu: &Gpu, shape: &[usize], axis: usize, start: usize, len: usize) {
+        for dtype in FLOATS {
+            let y = numbered(gpu, shape, dtype).narrow(axis, start, len).unwrap();
+            let want = reference(y.shape(), |index| {
+                let mut from = index.to_vec();
+                from[axis] += start;
+                flat(shape, &from)
+            });
+            assert_eq!(y.to_vec().unwrap(), want, "{shape:?} {axis} {start} {len} {dtype:?}");
+        }
+    }
+
+    fn check_concat(gpu: &Gpu, shapes: &[&[usize]], axis: usize) {
+        for dtype in FLOATS {
+            let tensors: Vec<Tensor> = shapes.iter().map(|shape| numbered(gpu, shape, dtype)).collect();
+            let y = Tensor::concat(&tensors.iter().collect::<Vec<_>>(), axis).unwrap();
+            let want = reference(y.shape(), |index| {
+                let mut index = index.to_vec();
+                let mut shapes = shapes.iter();
+                loop {
+                    let shape = shapes.next().unwrap();
+                    match index[axis].checked_sub(shape[axis]) {
+                        Some(rest) => index[axis] = rest,
+                        None => return flat(shape, &index),
+                    }
+                }
+            });
+            assert_eq!(y.to_vec().unwrap(), want, "{shapes:?} {axis} {dtype:?}");
+        }
+    }
+
+    fn check_pad(gpu: &Gpu, shape: &[usize], trailing: &[(usize, usize)]) {
+        for dtype in FLOATS {
+            let y = numbered(gpu, shape, dtype).pad(trailing).unwrap();
+            let kept = shape.len() - trailing.len();
+            let want = reference(y.shape(), |index| {
+                let mut from = index.to_vec();
+                for (at, &(before, _)) in trailing.iter().enumerate() {
+                    match from[kept + at].checked_sub(before) {
+                        Some(i) if i < shape[kept + at] => from[kept + at] = i,
+                        _ => return 0.0,
+                    }
+                }
+                flat(shape, &from)
+            });
+            assert_eq!(y.to_vec().unwrap(), want, "{shape:?} {trailing:?} {dtype:?}");
+        }
+    }
+
+    fn check_expand(gpu: &Gpu, from: &[usize], to: &[usize]) {
+        for dtype in FLOATS {
+            let y = numbered(gpu, from, dtype).expand(to).unwrap();
+            let new = to.len() - from.len();
+            let want = reference(to, |index| {
+                let own: Vec<usize> =
+                    from.iter().zip(&index[new..]).map(|(&d, &i)| if d == 1 { 0 } else { i }).collect();
+                flat(from, &own)
+            });
+            assert_eq!(y.to_vec().unwrap(), want, "{from:?} {to:?} {dtype:?}");
+        }
+    }
+
+    #[test]
+    fn permute() {
+        let Some(gpu) = gpu() else { return };
+        for (shape, axes) in [
+            (&[7, 13][..], &[1, 0][..]),
+            (&[2, 5, 3, 8], &[0, 2, 1, 3]),
+            (&[2, 5, 3, 6], &[0, 2, 1, 3]),
+            (&[2, 5, 3, 7], &[2, 0, 1, 3]),
+            (&[2, 12, 20], &[0, 2, 1]),
+            (&[2, 3, 4, 5, 6, 7], &[5, 3, 1, 0, 2, 4]),
+            (&[5, 1, 7], &[2, 1, 0]),
+            (&[3, 4, 5], &[0, 1, 2]),
+            (&[70_001, 3], &[1, 0]),
+            (&[], &[]),
+            (&[3, 0, 2], &[1, 0, 2]),
+        ] {
+            check_permute(&gpu, shape, axes);
+        }
+    }
+
+    #[test]
+    fn narrow() {
+        let Some(gpu) = gpu() else { return };
+        for (shape, axis, start, len) in [
+            (&[7][..], 0, 0, 7),
+            (&[7], 0, 3, 4),
+            (&[9], 0, 2, 3),
+            (&[5, 8], 1, 4, 4),
+            (&[5, 8], 1, 3, 2),
+            (&[5, 16], 1, 8, 8),
+            (&[3, 5, 6], 1, 1, 3),
+            (&[3, 5], 0, 1, 1),
+            (&[3, 5], 1, 5, 0),
+        ] {
+            check_narrow(&gpu, shape, axis, start, len);
+        }
+    }
+
+    #[test]
+    fn concat() {
+        let Some(gpu) = gpu() else { return };
+        check_concat(&gpu, &[&[5], &[3], &[1]], 0);
+        check_concat(&gpu, &[&[2, 3], &[0, 3], &[5, 3]], 0);
+        check_concat(&gpu, &[&[3, 8], &[3, 16]], 1);
+        check_concat(&gpu, &[&[3, 7], &[3, 1], &[3, 4]], 1);
+        check_concat(&gpu, &[&[2, 3, 5], &[2, 1, 5]], 1);
+        check_concat(&gpu, &[&[4, 4]], 1);
+    }
+
+    #[test]
+    fn pad() {
+        let Some(gpu) = gpu() else { return };
+        check_pad(&gpu, &[5], &[(1, 2)]);
+        check_pad(&gpu, &[2, 3, 4, 8], &[(1, 1), (2, 0), (0, 0)]);
+        check_pad(&gpu, &[2, 3, 4, 5], &[(1, 0), (0, 1), (2, 2), (0, 3)]);
+        check_pad(&gpu, &[2, 0], &[(1, 1), (1, 2)]);
+        check_pad(&gpu, &[3], &[]);
+    }
+
+    #[test]
+    fn expand() {
+        let Some(gpu) = gpu() else { return };
+        check_expand(&gpu, &[1, 8], &[3, 8]);
+        check_expand(&gpu, &[5, 1], &[5, 7]);
+        check_expand(&gpu, &[3, 1, 4], &[2, 3, 5, 4]);
+        check_expand(&gpu, &[], &[9]);
+        check_expand(&gpu, &[1], &[0]);
+        check_expand(&gpu, &[2, 3], &[2, 3]);
+    }
+
+    #[test]
+    fn tensors_larger_than_a_binding_go_in_pieces() {
+        let options = Options { binding_bytes: Some(1024), ..Options::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        check_permute(&gpu, &[61, 37], &[1, 0]);
+        check_permute(&gpu, &[5, 3, 7, 20], &[0, 2, 1, 3]);
+        check_narrow(&gpu, &[30, 99], 1, 7, 71);
+        check_concat(&gpu, &[&[9, 64], &[9, 67]], 1);
+        check_pad(&gpu, &[11, 53], &[(1, 1), (0, 3)]);
+        check_expand(&gpu, &[1, 300], &[4, 300]);
+        check_expand(&gpu, &[300, 1], &[300, 4]);
+    }
+
+    #[test]
+    fn what_stays_in_place_costs_nothing() {
+        let plan = Gpu::plan();
+        let x = Tensor::empty(&plan, &[2, 1, 3], DType::F32).unwrap();
+        assert_eq!(x.permute(&[1, 0, 2]).unwrap().shape(), [1, 2, 3]);
+        assert_eq!(x.narrow(2, 0, 3).unwrap().node(), x.node());
+        assert_eq!(x.expand(&[2, 1, 3]).unwrap().node(), x.node());
+        assert_eq!((plan.counts().dispatches, plan.live_buffers()), (0, 1));
+    }
+
+    #[test]
+    fn ids_move_too() {
+        let Some(gpu) = gpu() else { return };
+        let x = Tensor::new(&gpu, &[2, 2], &[i32::MIN, 1, -1, 2_139_095_041]).unwrap();
+        assert_eq!(x.permute(&[1, 0]).unwrap().to_ids().unwrap(), [i32::MIN, -1, 1, 2_139_095_041]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let plan = Gpu::plan();
+        let x = Tensor::empty(&plan, &[2, 3], DType::F32).unwrap();
+        let shape = |result: Result<Tensor>, op: &str| {
+            let error = result.unwrap_err();
+            assert!(matches!(&error, Error::Shape { op: at, .. } if at == op), "{error}");
+        };
+        shape(x.permute(&[0]), "permute");
+        shape(x.permute(&[0, 0]), "permute");
+        shape(x.permute(&[0, 2]), "permute");
+        shape(x.narrow(2, 0, 1), "narrow");
+        shape(x.narrow(1, 2, 2), "narrow");
+        shape(x.narrow(1, usize::MAX, 2), "narrow");
+        shape(x.expand(&[3]), "expand");
+        shape(x.expand(&[4, 3]), "expand");
+        shape(x.pad(&[(0, 0); 3]), "pad");
+        shape(x.pad(&[(usize::MAX, 1)]), "tensor");
+        shape(Tensor::concat(&[], 0), "concat");
+        shape(Tensor::concat(&[&x], 2), "concat");
+        shape(Tensor::concat(&[&x, &x.reshape(&[3, 2]).unwrap()], 0), "concat");
+        shape(Tensor::concat(&[&x, &x.reshape(&[6]).unwrap()], 0), "concat");
+        let ids = Tensor::empty(&plan, &[2, 3], DType::I32).unwrap();
+        assert!(matches!(Tensor::concat(&[&x, &ids], 0), Err(Error::DType { .. })));
+    }
+
+    #[test]
+    fn shader_twin() {
+        for n_axes in 1..=6 {
+            for cell_bytes in [16, 8, 4, 2] {
+                let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 64 };
+                let generate = || text(n_axes, cell_bytes);
+                let program = Program::generated("layout", "forward", variant, 0, &generate);
+                let label = format!("layout {n_axes} {cell_bytes}");
+                validate(&label, &program.text(true), super::super::walk::FIELDS);
+            }
+        }
+    }
+}

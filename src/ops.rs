@@ -1,6 +1,8 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
+mod combine;
 mod group_norm;
+mod guide;
 mod layer_norm;
 mod softmax;
 

@@ -4,7 +4,9 @@ mod combine;
 mod group_norm;
 mod guide;
 mod layer_norm;
+mod pool2d;
 mod softmax;
+mod upsample_nearest;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Class, Gpu};
@@ -144,11 +146,9 @@ fn pieces(
             out.push(piece);
         } else if most == 1 {
             return Err(Error::Limit {
-                what: format!("{op}: a row"),
-                needed: row_bytes as u64,
-                available_what: "the largest storage binding of this adapter, of which up to 255 rows go to \
-                                 alignment"
-                    .into(),
+                what: format!("{op}: a row, with those that alignment adds"),
+                needed: (row_bytes + (row_bytes << (8 - row_bytes.trailing_zeros().min(8)))) as u64,
+                available_what: "the largest storage binding of this adapter".into(),
                 available: gpu.facts().limits.binding_bytes,
             });
         } else {

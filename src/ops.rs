@@ -23,6 +23,16 @@ pub use unary::Activation;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+mod combine;
+mod group_norm;
+mod guide;
+mod layer_norm;
+mod pool2d;
+mod softmax;
+mod upsample_nearest;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Binding, Class, Gpu};
 use crate::tensor::{DType, Tensor};
 use std::ops::Range;
 
@@ -112,4 +122,79 @@ fn row_workgroup(gpu: &Gpu, cols: usize, op: &str) -> Result<u32> {
             available: 256 * MAX_TURNS as u64,
         }),
     }
+}
+
+/// Refuses what is not one f32 per channel on the same device; `name` is the argument's.
+fn check_vector(op: &str, name: &str, vector: &Tensor, x: &Tensor, channels: usize) -> Result<()> {
+    if vector.shape() != [channels] {
+        return Err(Error::shape(op, format!("{name} wants shape [{channels}], got {:?}", vector.shape())));
+    }
+    if vector.dtype() != DType::F32 {
+        return Err(Error::dtype(op, format!("{name} wants f32, got {:?}", vector.dtype())));
+    }
+    check_device(op, name, vector, x)
+}
+
+/// Refuses a tensor of another device.
+fn check_device(op: &str, name: &str, tensor: &Tensor, x: &Tensor) -> Result<()> {
+    if tensor.gpu().is_same(x.gpu()) {
+        return Ok(());
+    }
+    Err(Error::Device(format!("{op}: {name} and the input are on different devices")))
+}
+
+/// Rows an invocation walks when it shares the `items` (rows times units of a row) of a tensor with others:
+/// few on a card, which wants many invocations in flight; many on a CPU, which wants its loads shared.
+fn rows_per_invocation(gpu: &Gpu, items: u64, most: usize) -> usize {
+    let invocations = if gpu.facts().class == Class::Software { 1 << 13 } else { 1 << 17 };
+    ((items / invocations) as usize).clamp(1, most)
+}
+
+/// First row at or before `row` that lies on a multiple of 256 bytes, where bindings may start.
+fn aligned_row(row: usize, row_bytes: usize) -> usize {
+    row - row % (256 >> row_bytes.trailing_zeros().min(8))
+}
+
+/// True when these rows, taken from the last aligned one before them, fit a storage binding.
+fn rows_fit(gpu: &Gpu, rows: &Range<usize>, row_bytes: usize) -> bool {
+    let bytes = (rows.end - aligned_row(rows.start, row_bytes)) as u64 * row_bytes as u64;
+    bytes <= gpu.facts().limits.binding_bytes
+}
+
+/// Rows of `cols` elements as a shader sees them, from the last aligned one before them on; with the number of
+/// rows the shader has to skip.
+fn bind_rows(x: &Tensor, rows: Range<usize>, cols: usize) -> (Binding<'_>, u32) {
+    let start = aligned_row(rows.start, cols * x.dtype().bytes());
+    (x.window(start * cols..rows.end * cols), (rows.start - start) as u32)
+}
+
+/// Cuts `rows` into ranges that `fit`: one where everything does, which is nearly always. `op` names the caller
+/// in a refusal, `row_bytes` are of the largest row.
+///
+/// Errors: [`Error::Limit`] when a row alone does not fit.
+fn pieces(
+    gpu: &Gpu,
+    op: &str,
+    rows: usize,
+    row_bytes: usize,
+    fits: impl Fn(&Range<usize>) -> bool,
+) -> Result<Vec<Range<usize>>> {
+    let (mut start, mut most, mut out) = (0, rows, Vec::new());
+    while start < rows {
+        let piece = start..rows.min(start + most);
+        if fits(&piece) {
+            start = piece.end;
+            out.push(piece);
+        } else if most == 1 {
+            return Err(Error::Limit {
+                what: format!("{op}: a row, with those that alignment adds"),
+                needed: (row_bytes + (row_bytes << (8 - row_bytes.trailing_zeros().min(8)))) as u64,
+                available_what: "the largest storage binding of this adapter".into(),
+                available: gpu.facts().limits.binding_bytes,
+            });
+        } else {
+            most = most.div_ceil(2);
+        }
+    }
+    Ok(out)
 }

@@ -1,0 +1,362 @@
+//! Group normalisation, with SiLU where wanted.      y = (x - mean) / sqrt(var + eps) * weight + bias
+//! Mean and variance of an image over all its positions and the channels of a group; equals PyTorch
+//! `group_norm`, but channels-last. Statistics in f32, without cancellation where the mean is large.
+
+use super::{check_vector, common, params, shaders};
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Launch, Variant, Work};
+use crate::tensor::{DType, Tensor};
+use std::ops::Range;
+
+const SOURCES: &[&str] = &[shaders!("group_norm"), common::INDEX, common::REDUCE];
+const STATISTICS: Kernel = Kernel::new("group_norm", "statistics", SOURCES);
+const MERGE: Kernel = Kernel::new("group_norm", "merge", SOURCES);
+const NORMALISE: Kernel = Kernel::new("group_norm", "normalise", SOURCES);
+const NORMALISE_SILU: Kernel = Kernel::new("group_norm", "normalise_silu", SOURCES);
+
+/// Most positions one invocation may have to sum up: the partial sums stay short, and so exact.
+const MOST_POSITIONS: usize = 1024;
+
+params! {
+    struct Params {
+        units: u32,
+        images: u32,
+        positions: u32,
+        stride: u32,
+        skip: u32,
+        chunk: u32,
+        chunks: u32,
+        first_slot: u32,
+        slots: u32,
+        groups: u32,
+        group_channels: u32,
+        eps: f32,
+    }
+}
+
+/// Images that are normalised together, and the positions of each that one launch sees.
+struct Plan {
+    /// Images per batch; 1 where an image does not fit a binding.
+    images: usize,
+    /// Ranges of an image's positions; one where the batch fits a binding.
+    pieces: Vec<Range<usize>>,
+    /// Positions an invocation sums up; pieces start on its multiples.
+    chunk: usize,
+}
+
+impl Tensor {
+    /// [images, positions.., channels] -> the same, normalised within each image and group of channels, then
+    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are [channels], f32.
+    ///
+    /// Errors: below two axes, groups that do not divide the channels, other shapes or types of the vectors;
+    /// [`Error::Limit`] for images no launch can walk.
+    pub fn group_norm(
+        &self,
+        groups: usize,
+        weight: &Tensor,
+        bias: &Tensor,
+        eps: f64,
+        silu: bool,
+    ) -> Result<Tensor> {
+        let op = "group_norm";
+        let [images, middle @ .., channels] = self.shape() else {
+            let got = format!("wanted [images, positions.., channels], got {:?}", self.shape());
+            return Err(Error::shape(op, got));
+        };
+        let (images, positions, channels) = (*images, middle.iter().product::<usize>(), *channels);
+        if groups == 0 || channels % groups != 0 {
+            return Err(Error::shape(op, format!("{groups} groups do not divide {channels} channels")));
+        }
+        check_vector(op, "weight", weight, self, channels)?;
+        check_vector(op, "bias", bias, self, channels)?;
+        let scalar = self.scalar(op)?;
+        let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
+        if self.is_empty() {
+            return Ok(y);
+        }
+        let width = super::width_of(channels);
+        let variant = Variant { scalar, width, workgroup: self.gpu().flat_workgroup() };
+        let plan = self.group_norm_plan(images, positions, channels)?;
+        let units = channels / width as usize;
+        let slots = positions.div_ceil(plan.chunk);
+        let group_channels = channels / groups;
+        let merging = super::row_workgroup(self.gpu(), slots * group_channels, op)?;
+        let rows_at_once = super::rows_per_invocation(self.gpu(), (self.len() / width as usize) as u64, 64);
+        for first in (0..images).step_by(plan.images) {
+            let n = plan.images.min(images - first);
+            let parts = Tensor::empty(self.gpu(), &[n, slots, 2, channels], DType::F32)?;
+            let fold = Tensor::empty(self.gpu(), &[n, 2, channels], DType::F32)?;
+            let params = |piece: &Range<usize>, skip, chunk: usize| Params {
+                units: units as u32,
+                images: n as u32,
+                positions: piece.len() as u32,
+                stride: positions as u32,
+                skip,
+                chunk: chunk as u32,
+                chunks: piece.len().div_ceil(chunk) as u32,
+                first_slot: (piece.start / plan.chunk) as u32,
+                slots: slots as u32,
+                groups: groups as u32,
+                group_channels: group_channels as u32,
+                eps: eps as f32,
+            };
+            let grid = |params: &Params| {
+                let invocations = n as u64 * u64::from(params.chunks) * units as u64;
+                self.gpu().grid(op, invocations.div_ceil(u64::from(variant.workgroup)))
+            };
+            let rows_of = |piece: &Range<usize>| {
+                first * positions + piece.start..(first + n - 1) * positions + piece.end
+            };
+            let elements = |piece: &Range<usize>| (n * piece.len() * channels) as u64;
+            for piece in &plan.pieces {
+                let (x, skip) = super::bind_rows(self, rows_of(piece), channels);
+                let params = params(piece, skip, plan.chunk);
+                self.gpu().run(&Launch {
+                    program: STATISTICS.program(variant),
+                    params: params.as_bytes(),
+                    inputs: &[x],
+                    outputs: &[parts.binding()],
+                    groups: grid(&params)?,
+                    work: Work {
+                        flops: 4 * elements(piece),
+                        bytes: elements(piece) * self.dtype().bytes() as u64,
+                    },
+                })?;
+            }
+            self.gpu().run(&Launch {
+                program: MERGE.program(Variant { workgroup: merging, ..variant }),
+                params: params(&(0..positions), 0, plan.chunk).as_bytes(),
+                inputs: &[parts.binding(), weight.binding()],
+                outputs: &[fold.binding()],
+                groups: self.gpu().grid(op, (n * groups) as u64)?,
+                work: Work { flops: 4 * parts.len() as u64, bytes: parts.bytes() + fold.bytes() },
+            })?;
+            for piece in &plan.pieces {
+                let (x, skip) = super::bind_rows(self, rows_of(piece), channels);
+                let (out, _) = super::bind_rows(&y, rows_of(piece), channels);
+                let params = params(piece, skip, rows_at_once);
+                self.gpu().run(&Launch {
+                    program: if silu { NORMALISE_SILU } else { NORMALISE }.program(variant),
+                    params: params.as_bytes(),
+                    inputs: &[x, fold.binding(), bias.binding()],
+                    outputs: &[out],
+                    groups: grid(&params)?,
+                    work: Work {
+                        flops: if silu { 7 } else { 3 } * elements(piece),
+                        bytes: 2 * elements(piece) * self.dtype().bytes() as u64,
+                    },
+                })?;
+            }
+        }
+        Ok(y)
+    }
+
+    fn group_norm_plan(&self, images: usize, positions: usize, channels: usize) -> Result<Plan> {
+        let limit = self.gpu().facts().limits.binding_bytes as usize;
+        let row_bytes = channels * self.dtype().bytes();
+        let items = self.len() as u64 / u64::from(super::width_of(channels));
+        let chunk = super::rows_per_invocation(self.gpu(), items, 64).max(16).min(positions);
+        let whole = || std::iter::once(0..positions).collect();
+        let parts_bytes = |chunk: usize| positions.div_ceil(chunk) * 2 * channels * 4;
+        if self.bytes() as usize <= limit && images * parts_bytes(chunk) <= limit {
+            return Ok(Plan { images, pieces: whole(), chunk });
+        }
+        // Rows of a window, the ones before it that alignment may cost taken off.
+        let rows = (limit / row_bytes).saturating_sub(255 >> row_bytes.trailing_zeros().min(8));
+        if rows >= positions && parts_bytes(chunk) <= limit {
+            let images = (rows / positions).min(limit / parts_bytes(chunk));
+            return Ok(Plan { images, pieces: whole(), chunk });
+        }
+        let most_slots = (limit / parts_bytes(positions)).max(1);
+        let chunk = chunk.max(positions.div_ceil(most_slots)).min(rows);
+        if chunk == 0 || chunk > MOST_POSITIONS || parts_bytes(chunk) > limit {
+            return Err(Error::Limit {
+                what: format!("group_norm: {positions} positions of {channels} channels"),
+                needed: (positions * row_bytes) as u64,
+                available_what: "more than the storage bindings of this adapter can be split for; one".into(),
+                available: limit as u64,
+            });
+        }
+        let most = rows / chunk * chunk;
+        let pieces = (0..positions).step_by(most).map(|at| at..positions.min(at + most)).collect();
+        Ok(Plan { images: 1, pieces, chunk })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, Options};
+    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin};
+
+    /// The same in f64 and plain loops, x as [images, positions, channels].
+    fn reference(
+        x: &[f32],
+        [images, positions, channels]: [usize; 3],
+        groups: usize,
+        weight: &[f32],
+        bias: &[f32],
+        eps: f64,
+        silu: bool,
+    ) -> Vec<f64> {
+        let mut y = vec![0.0; x.len()];
+        let of_group = channels / groups;
+        for (image, group) in (0..images).flat_map(|i| (0..groups).map(move |g| (i, g))) {
+            let places: Vec<(usize, usize)> = (0..positions)
+                .flat_map(|p| (0..of_group).map(move |c| (p, group * of_group + c)))
+                .map(|(p, c)| ((image * positions + p) * channels + c, c))
+                .collect();
+            let count = places.len() as f64;
+            let mean = places.iter().map(|&(at, _)| f64::from(x[at])).sum::<f64>() / count;
+            let var = places.iter().map(|&(at, _)| (f64::from(x[at]) - mean).powi(2)).sum::<f64>() / count;
+            for (at, c) in places {
+                let v = (f64::from(x[at]) - mean) / (var + eps).sqrt() * f64::from(weight[c])
+                    + f64::from(bias[c]);
+                y[at] = if silu { v / (1.0 + (-v).exp()) } else { v };
+            }
+        }
+        y
+    }
+
+    fn case(gpu: &Gpu, shape: [usize; 3], groups: usize, shift: f32, silu: bool, tolerance: f64) {
+        let channels = shape[2];
+        let x: Vec<f32> = random(&shape, 1.7).iter().map(|v| v + shift).collect();
+        let (weight, bias) = (random_from(1, channels, 2.0), random_from(2, channels, 1.0));
+        let got = Tensor::new(gpu, &shape, &x)
+            .unwrap()
+            .group_norm(
+                groups,
+                &Tensor::new(gpu, &[channels], &weight).unwrap(),
+                &Tensor::new(gpu, &[channels], &bias).unwrap(),
+                1e-5,
+                silu,
+            )
+            .unwrap();
+        assert_eq!(got.shape(), shape);
+        let want = reference(&x, shape, groups, &weight, &bias, 1e-5, silu);
+        assert_close(&got.to_vec().unwrap(), &want, tolerance, &format!("{shape:?} / {groups} {silu}"));
+    }
+
+    #[test]
+    fn awkward_sizes_match_the_reference() {
+        let Some(gpu) = gpu() else { return };
+        let shapes = [
+            ([1, 1, 4], 1),
+            ([1, 1, 7], 7),
+            ([2, 17, 20], 2),
+            ([1, 1023, 6], 3),
+            ([3, 65, 64], 32),
+            ([2, 257, 40], 4),
+            ([5, 2, 12], 12),
+            ([1, 20_011, 8], 2),
+        ];
+        for (shape, groups) in shapes {
+            case(&gpu, shape, groups, 0.3, false, 1e-5);
+            case(&gpu, shape, groups, 0.3, true, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_mean_far_above_the_deviation_costs_nothing() {
+        let Some(gpu) = gpu() else { return };
+        for shape in [[2, 2311, 20], [1, 40_000, 8], [1, 3, 7]] {
+            // The mean itself rounds to 3e-5 in f32, the deviation is 1, weights reach 2.
+            case(&gpu, shape, 1, 1000.0, false, 1.5e-4);
+        }
+    }
+
+    #[test]
+    fn a_group_of_one_value_gives_the_bias() {
+        let Some(gpu) = gpu() else { return };
+        let x = Tensor::new(&gpu, &[1, 70, 4], &[7.0_f32; 280]).unwrap();
+        let weight = Tensor::new(&gpu, &[4], &[1.0_f32; 4]).unwrap();
+        let bias = Tensor::new(&gpu, &[4], &[0.5_f32; 4]).unwrap();
+        let y = x.group_norm(2, &weight, &bias, 1e-6, false).unwrap();
+        assert_eq!(y.to_vec().unwrap(), [0.5; 280]);
+    }
+
+    #[test]
+    fn silu_of_far_values_stays_finite() {
+        let Some(gpu) = gpu() else { return };
+        let x = Tensor::new(&gpu, &[1, 2, 1], &[-1.0_f32, 1.0]).unwrap();
+        let weight = Tensor::new(&gpu, &[1], &[1e4_f32]).unwrap();
+        let bias = Tensor::new(&gpu, &[1], &[0.0_f32]).unwrap();
+        let y = x.group_norm(1, &weight, &bias, 0.0, true).unwrap().to_vec().unwrap();
+        assert!(y[0].abs() < 1e-6 && (y[1] - 1e4).abs() < 1.0, "{y:?}");
+    }
+
+    #[test]
+    fn tensors_above_one_binding_are_split() {
+        let Some(gpu) = gpu_with(Options { binding_bytes: Some(4096), ..Default::default() }) else { return };
+        // Many small images, few whole ones in a window, images of many windows; widths 4 and 1.
+        for (shape, groups) in [
+            ([300, 2, 12], 3),
+            ([7, 50, 8], 2),
+            ([2, 401, 20], 4),
+            ([3, 700, 7], 7),
+            ([1, 3001, 6], 2),
+            ([90, 1, 12], 3),
+        ] {
+            case(&gpu, shape, groups, 5.0, false, 1e-5);
+            case(&gpu, shape, groups, 5.0, true, 1e-5);
+        }
+        let x = Tensor::empty(&gpu, &[1, 9, 2000], DType::F32).unwrap();
+        let vector = Tensor::empty(&gpu, &[2000], DType::F32).unwrap();
+        assert!(matches!(x.group_norm(1, &vector, &vector, 1e-5, false), Err(Error::Limit { .. })));
+    }
+
+    #[test]
+    fn half_precision_storage() {
+        let Some(gpu) = gpu() else { return };
+        if !gpu.facts().features.f16 {
+            return;
+        }
+        for (shape, groups) in [([2, 301, 20], 4), ([1, 99, 7], 1)] {
+            let x: Vec<half::f16> =
+                random(&shape, 2.0).iter().map(|&v| half::f16::from_f32(v + 10.0)).collect();
+            let wide: Vec<f32> = x.iter().map(|v| v.to_f32()).collect();
+            let (weight, bias) = (random_from(1, shape[2], 1.0), random_from(2, shape[2], 1.0));
+            let y = Tensor::new(&gpu, &shape, &x)
+                .unwrap()
+                .group_norm(
+                    groups,
+                    &Tensor::new(&gpu, &[shape[2]], &weight).unwrap(),
+                    &Tensor::new(&gpu, &[shape[2]], &bias).unwrap(),
+                    1e-5,
+                    true,
+                )
+                .unwrap();
+            assert_eq!(y.dtype(), DType::F16);
+            let want = reference(&wide, shape, groups, &weight, &bias, 1e-5, true);
+            // one rounding to f16
+            assert_close(&y.to_vec().unwrap(), &want, 1e-3, &format!("{shape:?}"));
+        }
+    }
+
+    #[test]
+    fn wrong_calls_are_refused_and_nothing_gives_nothing() {
+        let gpu = Gpu::plan();
+        let make = |shape: &[usize], dtype| Tensor::empty(&gpu, shape, dtype).unwrap();
+        let x = make(&[2, 3, 3, 8], DType::F32);
+        let (good, short) = (make(&[8], DType::F32), make(&[7], DType::F32));
+        let half = make(&[8], DType::F16);
+        assert!(x.group_norm(4, &good, &good, 1e-5, true).is_ok());
+        for (groups, weight, bias) in
+            [(3, &good, &good), (0, &good, &good), (4, &short, &good), (4, &good, &half)]
+        {
+            assert!(x.group_norm(groups, weight, bias, 1e-5, true).is_err());
+        }
+        assert!(make(&[8], DType::F32).group_norm(4, &good, &good, 1e-5, true).is_err());
+        assert!(make(&[1, 2, 8], DType::I32).group_norm(4, &good, &good, 1e-5, true).is_err());
+        assert!(make(&[1, 0, 8], DType::F32).group_norm(4, &good, &good, 1e-5, true).unwrap().is_empty());
+        let foreign = Tensor::empty(&Gpu::plan(), &[8], DType::F32).unwrap();
+        assert!(x.group_norm(4, &foreign, &good, 1e-5, true).is_err());
+    }
+
+    #[test]
+    fn shader_twins() {
+        for kernel in [STATISTICS, MERGE, NORMALISE, NORMALISE_SILU] {
+            shader_twin(&kernel, Params::FIELDS);
+        }
+    }
+}

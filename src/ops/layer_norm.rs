@@ -1,0 +1,201 @@
+//! Layer normalisation over the last axis.      y = (x - mean) / sqrt(var + eps) * weight + bias
+//! Same as PyTorch `layer_norm(x, x.shape[-1:], weight, bias, eps)`. Statistics in f32, without cancellation.
+
+use super::{check_vector, common, params, rows_of, shaders};
+use crate::error::Result;
+use crate::gpu::{Kernel, Launch, Variant, Work};
+use crate::tensor::Tensor;
+
+const FORWARD: Kernel =
+    Kernel::new("layer_norm", "forward", &[shaders!("layer_norm"), common::INDEX, common::REDUCE]);
+
+params! {
+    struct Params {
+        rows: u32,
+        cols: u32,
+        has_weight: u32,
+        has_bias: u32,
+        eps: f32,
+    }
+}
+
+impl Tensor {
+    /// [.., features] -> [.., features], each row with mean 0 and variance 1, then times `weight` and plus
+    /// `bias`, both [features], f32, where given.
+    ///
+    /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
+    pub fn layer_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+        let op = "layer_norm";
+        let (rows, cols) = rows_of(self, op)?;
+        for (name, vector) in [("weight", weight), ("bias", bias)] {
+            if let Some(vector) = vector {
+                check_vector(op, name, vector, self, cols)?;
+            }
+        }
+        let scalar = self.scalar(op)?;
+        let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
+        if self.is_empty() {
+            return Ok(y);
+        }
+        let width = super::width_of(cols);
+        let workgroup = super::row_workgroup(self.gpu(), cols, op)?;
+        let row_bytes = cols * self.dtype().bytes();
+        for window in self.gpu().row_windows(op, rows, &[row_bytes])? {
+            let params = Params {
+                rows: window.len() as u32,
+                cols: (cols / width as usize) as u32,
+                has_weight: weight.is_some().into(),
+                has_bias: bias.is_some().into(),
+                eps: eps as f32,
+            };
+            let elements = window.start * cols..window.end * cols;
+            let x = self.window(elements.clone());
+            self.gpu().run(&Launch {
+                program: FORWARD.program(Variant { scalar, width, workgroup }),
+                params: params.as_bytes(),
+                // What is not given is not read; its place is held by x.
+                inputs: &[x, weight.map_or(x, Tensor::binding), bias.map_or(x, Tensor::binding)],
+                outputs: &[y.window(elements)],
+                groups: self.gpu().grid(op, window.len() as u64)?,
+                work: Work {
+                    flops: 8 * (window.len() * cols) as u64,
+                    bytes: 2 * (window.len() * row_bytes) as u64,
+                },
+            })?;
+        }
+        Ok(y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::gpu::{Gpu, Options};
+    use crate::tensor::DType;
+    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin};
+
+    /// The same in f64 and plain loops.
+    fn reference(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f64> {
+        x.chunks(weight.len())
+            .flat_map(|row| {
+                let count = row.len() as f64;
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+                let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+                row.iter().zip(weight).zip(bias).map(move |((&v, &w), &b)| {
+                    (f64::from(v) - mean) / (var + eps).sqrt() * f64::from(w) + f64::from(b)
+                })
+            })
+            .collect()
+    }
+
+    fn case(gpu: &Gpu, shape: &[usize], shift: f32, tolerance: f64) {
+        let cols = *shape.last().unwrap();
+        let x: Vec<f32> = random(shape, 1.7).iter().map(|v| v + shift).collect();
+        let (weight, bias) = (random_from(1, cols, 2.0), random_from(2, cols, 1.0));
+        let x_there = Tensor::new(gpu, shape, &x).unwrap();
+        let weight_there = Tensor::new(gpu, &[cols], &weight).unwrap();
+        let bias_there = Tensor::new(gpu, &[cols], &bias).unwrap();
+        for (with_weight, with_bias) in [(true, true), (false, true), (true, false), (false, false)] {
+            let weight = if with_weight { weight.clone() } else { vec![1.0; cols] };
+            let bias = if with_bias { bias.clone() } else { vec![0.0; cols] };
+            let y = x_there
+                .layer_norm(with_weight.then_some(&weight_there), with_bias.then_some(&bias_there), 1e-5)
+                .unwrap();
+            assert_eq!(y.shape(), shape);
+            let want = reference(&x, &weight, &bias, 1e-5);
+            assert_close(&y.to_vec().unwrap(), &want, tolerance, &format!("{shape:?} + {shift}"));
+        }
+    }
+
+    #[test]
+    fn rows_match_the_reference() {
+        let Some(gpu) = gpu() else { return };
+        for shape in [
+            vec![1, 1],
+            vec![3, 7],
+            vec![5, 64],
+            vec![2, 3, 77],
+            vec![7, 257],
+            vec![40_000, 4],
+            vec![2, 1280],
+        ] {
+            case(&gpu, &shape, 0.4, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_mean_far_above_the_deviation_costs_nothing() {
+        let Some(gpu) = gpu() else { return };
+        for shape in [[3, 320], [2, 1021], [5, 13]] {
+            // f32 rounds 1000 to 3e-5, but differences between the values are exact.
+            case(&gpu, &shape, 1000.0, 1e-5);
+        }
+    }
+
+    #[test]
+    fn one_far_value_does_not_spoil_its_row() {
+        let Some(gpu) = gpu() else { return };
+        for far in [0, 1, 517] {
+            let mut x = random(&[1, 768], 1.0);
+            x[far] = 3e3;
+            let y = Tensor::new(&gpu, &[1, 768], &x).unwrap().layer_norm(None, None, 1e-5).unwrap();
+            let want = reference(&x, &[1.0; 768], &[0.0; 768], 1e-5);
+            assert_close(&y.to_vec().unwrap(), &want, 1e-5, &format!("far value at {far}"));
+        }
+    }
+
+    #[test]
+    fn half_precision_storage() {
+        let Some(gpu) = gpu() else { return };
+        if !gpu.facts().features.f16 {
+            return;
+        }
+        for shape in [[5, 320], [3, 77]] {
+            let x: Vec<half::f16> =
+                random(&shape, 2.0).iter().map(|&v| half::f16::from_f32(v + 5.0)).collect();
+            let wide: Vec<f32> = x.iter().map(|v| v.to_f32()).collect();
+            let (weight, bias) = (random_from(1, shape[1], 1.0), random_from(2, shape[1], 1.0));
+            let y = Tensor::new(&gpu, &shape, &x)
+                .unwrap()
+                .layer_norm(
+                    Some(&Tensor::new(&gpu, &[shape[1]], &weight).unwrap()),
+                    Some(&Tensor::new(&gpu, &[shape[1]], &bias).unwrap()),
+                    1e-5,
+                )
+                .unwrap();
+            assert_eq!(y.dtype(), DType::F16);
+            // one rounding to f16
+            assert_close(&y.to_vec().unwrap(), &reference(&wide, &weight, &bias, 1e-5), 1e-3, "f16");
+        }
+    }
+
+    #[test]
+    fn tensors_above_one_binding_are_split() {
+        let Some(gpu) = gpu_with(Options { binding_bytes: Some(4096), ..Default::default() }) else { return };
+        for shape in [[300, 12], [700, 7], [65, 20]] {
+            case(&gpu, &shape, 1.0, 1e-5);
+        }
+    }
+
+    #[test]
+    fn wrong_calls_are_refused_and_nothing_gives_nothing() {
+        let gpu = Gpu::plan();
+        let make = |shape: &[usize], dtype| Tensor::empty(&gpu, shape, dtype).unwrap();
+        let x = make(&[2, 3, 8], DType::F16);
+        let (good, short, half) = (make(&[8], DType::F32), make(&[7], DType::F32), make(&[8], DType::F16));
+        assert!(x.layer_norm(Some(&good), None, 1e-5).is_ok());
+        assert!(matches!(x.layer_norm(Some(&short), None, 1e-5), Err(Error::Shape { .. })));
+        assert!(matches!(x.layer_norm(None, Some(&half), 1e-5), Err(Error::DType { .. })));
+        assert!(make(&[], DType::F32).layer_norm(None, None, 1e-5).is_err());
+        assert!(make(&[4], DType::U32).layer_norm(None, None, 1e-5).is_err());
+        assert!(make(&[4, 0], DType::F32).layer_norm(None, None, 1e-5).unwrap().is_empty());
+        let endless = make(&[1, 1 << 25], DType::F32);
+        assert!(matches!(endless.layer_norm(None, None, 1e-5), Err(Error::Limit { .. })));
+    }
+
+    #[test]
+    fn shader_twin_of_layer_norm() {
+        shader_twin(&FORWARD, Params::FIELDS);
+    }
+}

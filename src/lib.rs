@@ -4,3 +4,6 @@
 
 pub mod error;
 pub mod files;
+
+#[cfg(feature = "signal")]
+pub mod signal;

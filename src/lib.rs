@@ -5,5 +5,7 @@
 pub mod error;
 pub mod files;
 
+#[cfg(feature = "media")]
+pub mod media;
 #[cfg(feature = "signal")]
 pub mod signal;

@@ -16,3 +16,8 @@ pub mod diffusion;
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(feature = "media")]
+pub mod media;
+#[cfg(feature = "signal")]
+pub mod signal;

@@ -4,20 +4,25 @@
 
 pub mod error;
 pub mod files;
-pub mod weights;
-#[cfg(feature = "text")]
-pub mod tokenizers;
 
-pub mod gpu;
-pub mod tensor;
-pub mod ops;
-
-pub mod diffusion;
-
-#[cfg(test)]
-mod testing;
-
+// host wing: plain Rust, no GPU
 #[cfg(feature = "media")]
 pub mod media;
 #[cfg(feature = "signal")]
 pub mod signal;
+#[cfg(feature = "text")]
+pub mod tokenizers;
+pub mod weights;
+
+// machine wing
+pub mod gpu;
+pub mod tensor;
+pub mod ops;
+pub mod nn;
+
+// where the wings meet
+pub mod diffusion;
+pub mod models;
+
+#[cfg(test)]
+mod testing;

@@ -1,18 +1,24 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
 mod attention;
-mod conv2d;
-mod gemm;
-mod matmul;
-mod pack;
 mod binary;
 mod cast;
+mod combine;
+mod conv2d;
 mod embedding;
 mod fill;
 mod geglu;
+mod gemm;
+mod group_norm;
+mod guide;
+mod layer_norm;
 mod layout;
+mod matmul;
+mod pack;
+mod pool2d;
 mod softmax;
 mod unary;
+mod upsample_nearest;
 mod walk;
 
 pub use attention::Sight;
@@ -20,16 +26,6 @@ pub use conv2d::{ConvWeight, Window};
 pub use gemm::Epilogue;
 pub use pack::{Packed, SourceType};
 pub use unary::Activation;
-
-use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-mod combine;
-mod group_norm;
-mod guide;
-mod layer_norm;
-mod pool2d;
-mod softmax;
-mod upsample_nearest;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Class, Gpu};

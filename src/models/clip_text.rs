@@ -86,7 +86,8 @@ impl ClipText {
     /// Loads weights named without the prefix `text_model.`.
     pub fn load(weights: &Weights, config: &ClipTextConfig) -> Result<ClipText> {
         let width = config.hidden_size;
-        let norm = |weights: &Weights, name: &str| LayerNorm::load(&weights.at(name), width, config.layer_norm_eps);
+        let norm =
+            |weights: &Weights, name: &str| LayerNorm::load(&weights.at(name), width, config.layer_norm_eps);
         let embeddings = weights.at("embeddings");
         let layer = |i: usize| {
             let weights = weights.at(format!("encoder.layers.{i}"));
@@ -127,7 +128,8 @@ impl ClipText {
         let tokens = input_ids.len() / batch.max(1);
         let most = self.config.max_position_embeddings;
         if batch == 0 || tokens == 0 || tokens * batch != input_ids.len() || tokens > most {
-            let detail = format!("wanted [batch, up to {most}] ids, got {} for a batch of {batch}", input_ids.len());
+            let detail =
+                format!("wanted [batch, up to {most}] ids, got {} for a batch of {batch}", input_ids.len());
             return Err(Error::shape("clip_text", detail));
         }
         let places: Vec<i64> = (0..tokens as i64).collect();
@@ -150,8 +152,8 @@ impl ClipText {
             .enumerate()
             .map(|(item, ids)| x.narrow(0, item, 1)?.narrow(1, self.end(ids), 1))
             .collect::<Result<_>>()?;
-        let pooled =
-            Tensor::concat(&rows.iter().collect::<Vec<_>>(), 0)?.reshape(&[batch, self.config.hidden_size])?;
+        let pooled = Tensor::concat(&rows.iter().collect::<Vec<_>>(), 0)?
+            .reshape(&[batch, self.config.hidden_size])?;
         Ok((x, pooled))
     }
 

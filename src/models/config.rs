@@ -87,7 +87,8 @@ impl Config {
 
     /// A switch, or its usual position.
     pub fn switch_or(&self, key: &str, usual: bool) -> Result<bool> {
-        self.get(key).map_or(Ok(usual), |value| value.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
+        self.get(key)
+            .map_or(Ok(usual), |value| value.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
     }
 
     /// A word, or its usual value.
@@ -123,7 +124,9 @@ impl Config {
     }
 
     fn as_size(&self, key: &str, value: &Value) -> Result<usize> {
-        let whole = value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
+        let whole = value
+            .as_u64()
+            .or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
         // Sizes multiply: one that large cannot be meant.
         whole.filter(|&v| v <= 1 << 24).map(|v| v as usize).ok_or_else(|| self.wrong(key, "a count"))
     }

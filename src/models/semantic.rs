@@ -33,7 +33,11 @@ impl SemanticConfig {
         let mut widths = Vec::new();
         if let Some(file) = checkpoint {
             let shape = |i: usize| file.get(&format!("mlp.{}.weight", 2 * i)).map(|view| view.shape.to_vec());
-            widths = (0..).map_while(shape).filter(|shape| shape.len() == 2).map(|shape| (shape[0], shape[1])).collect();
+            widths = (0..)
+                .map_while(shape)
+                .filter(|shape| shape.len() == 2)
+                .map(|shape| (shape[0], shape[1]))
+                .collect();
         }
         let hidden = match widths.as_slice() {
             [hidden @ .., _] => hidden.iter().map(|(outputs, _)| *outputs).collect(),
@@ -43,7 +47,11 @@ impl SemanticConfig {
         let n_tokens = config.size_or("n_tokens", 77)?.max(1);
         Ok(SemanticConfig {
             n_features: config.size_or("n_features", widths.first().map_or(310, |(_, inputs)| *inputs))?,
-            hidden_dims: if config.get("hidden_dims").is_some() { config.sizes("hidden_dims")? } else { hidden },
+            hidden_dims: if config.get("hidden_dims").is_some() {
+                config.sizes("hidden_dims")?
+            } else {
+                hidden
+            },
             n_tokens,
             emb_dim: config.size_or("emb_dim", outputs / n_tokens)?,
         })
@@ -63,7 +71,9 @@ impl SemanticPredictor {
             .chain(config.hidden_dims.iter().copied())
             .chain([config.n_tokens * config.emb_dim])
             .collect();
-        let layer = |(i, pair): (usize, &[usize])| Linear::load(&weights.at(format!("mlp.{}", 2 * i)), pair[0], pair[1]);
+        let layer = |(i, pair): (usize, &[usize])| {
+            Linear::load(&weights.at(format!("mlp.{}", 2 * i)), pair[0], pair[1])
+        };
         Ok(SemanticPredictor {
             mlp: widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?,
             config: config.clone(),
@@ -83,7 +93,10 @@ impl SemanticPredictor {
             return Err(Error::shape("SemanticPredictor", detail));
         };
         if got != n_features {
-            return Err(Error::shape("SemanticPredictor", format!("wanted {n_features} features, got {got}")));
+            return Err(Error::shape(
+                "SemanticPredictor",
+                format!("wanted {n_features} features, got {got}"),
+            ));
         }
         let mut x = features.clone();
         for (i, layer) in self.mlp.iter().enumerate() {

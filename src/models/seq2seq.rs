@@ -199,7 +199,8 @@ impl Seq2Seq {
                 .collect::<Result<Vec<_>>>()
         };
         let width = config.d_model;
-        let positions = Tensor::new(weights.gpu(), &[config.n_windows, width], &sinusoids(config.n_windows, width))?;
+        let positions =
+            Tensor::new(weights.gpu(), &[config.n_windows, width], &sinusoids(config.n_windows, width))?;
         Ok(Seq2Seq {
             eeg_embedding: EegNet::load(&weights.at("eeg_embedding"), config)?,
             positions: positions.cast(weights.dtype())?,
@@ -221,12 +222,18 @@ impl Seq2Seq {
     pub fn forward(&self, eeg: &Tensor) -> Result<(Tensor, Tensor)> {
         let c = &self.config;
         let &[batch, windows, channels, samples] = eeg.shape() else {
-            return Err(Error::shape("EEG2VideoTransformer", format!("wanted four axes, got {:?}", eeg.shape())));
+            return Err(Error::shape(
+                "EEG2VideoTransformer",
+                format!("wanted four axes, got {:?}", eeg.shape()),
+            ));
         };
         if [windows, channels, samples] != [c.n_windows, c.n_chans, c.n_times] || batch == 0 {
             let detail = format!(
                 "wanted [batch, {}, {}, {}], got {:?}",
-                c.n_windows, c.n_chans, c.n_times, eeg.shape()
+                c.n_windows,
+                c.n_chans,
+                c.n_times,
+                eeg.shape()
             );
             return Err(Error::shape("EEG2VideoTransformer", detail));
         }

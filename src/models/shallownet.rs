@@ -86,7 +86,10 @@ impl ShallowNet {
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let &[batch, n_chans, n_times] = eeg.shape() else {
-            return Err(Error::shape("ShallowNet", format!("wanted [batch, n_chans, n_times], got {:?}", eeg.shape())));
+            return Err(Error::shape(
+                "ShallowNet",
+                format!("wanted [batch, n_chans, n_times], got {:?}", eeg.shape()),
+            ));
         };
         let x = self.temporal.forward(&eeg.reshape(&[batch, n_chans, n_times, 1])?)?;
         let x = self.norm.forward(&self.spatial.forward(&x)?)?.elu()?;
@@ -111,7 +114,8 @@ impl GlmNet {
     /// Errors: [`Error::Setting`] for fewer than 62 channels: the occipital ones are taken by place.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<GlmNet> {
         if config.n_chans < OCCIPITAL.end {
-            let detail = format!("GLMNet takes channels 50..61 of SEED-DV's 62, n_chans is {}", config.n_chans);
+            let detail =
+                format!("GLMNet takes channels 50..61 of SEED-DV's 62, n_chans is {}", config.n_chans);
             return Err(Error::setting("n_chans", detail));
         }
         let branch = |name: &str, n_chans| {

@@ -95,8 +95,11 @@ impl UNetConfig {
         if !["UNetMidBlock2DCrossAttn", "UNetMidBlock3DCrossAttn"].contains(&mid) {
             return Err(config.wrong("mid_block_type", "UNetMidBlock2DCrossAttn or UNetMidBlock3DCrossAttn"));
         }
-        let heads_key =
-            if config.get("num_attention_heads").is_some() { "num_attention_heads" } else { "attention_head_dim" };
+        let heads_key = if config.get("num_attention_heads").is_some() {
+            "num_attention_heads"
+        } else {
+            "attention_head_dim"
+        };
         let sizes = UNetConfig {
             in_channels: config.size_or("in_channels", 4)?,
             out_channels: config.size_or("out_channels", 4)?,
@@ -127,7 +130,9 @@ impl UNetConfig {
                 return Err(config.wrong(heads_key, &format!("heads that divide {channels} channels")));
             }
             if sizes.norm_num_groups == 0 || channels % sizes.norm_num_groups != 0 {
-                return Err(config.wrong("norm_num_groups", &format!("groups that divide {channels} channels")));
+                return Err(
+                    config.wrong("norm_num_groups", &format!("groups that divide {channels} channels"))
+                );
             }
         }
         Ok(sizes)
@@ -171,9 +176,8 @@ impl Resnet {
         let conv = |name: &str, channels| {
             Conv2d::load(&weights.at(name), channels, outputs, [3, 3], Window::padded(1))
         };
-        let shortcut = || {
-            Conv2d::load(&weights.at("conv_shortcut"), inputs, outputs, [1, 1], Window::padded(0))
-        };
+        let shortcut =
+            || Conv2d::load(&weights.at("conv_shortcut"), inputs, outputs, [1, 1], Window::padded(0));
         Ok(Resnet {
             norm1: norm("norm1", inputs)?,
             conv1: conv("conv1", inputs)?,
@@ -213,9 +217,16 @@ struct TransformerBlock {
 }
 
 impl TransformerBlock {
-    fn load(weights: &Weights, channels: usize, heads: usize, text: usize, video: bool) -> Result<TransformerBlock> {
+    fn load(
+        weights: &Weights,
+        channels: usize,
+        heads: usize,
+        text: usize,
+        video: bool,
+    ) -> Result<TransformerBlock> {
         let norm = |name: &str| LayerNorm::load(&weights.at(name), channels, 1e-5);
-        let attention = |name: &str, context| Attention::load(&weights.at(name), channels, context, heads, false);
+        let attention =
+            |name: &str, context| Attention::load(&weights.at(name), channels, context, heads, false);
         let temporal = || Ok::<_, Error>((norm("norm_temp")?, attention("attn_temp", channels)?));
         Ok(TransformerBlock {
             norm1: norm("norm1")?,
@@ -340,15 +351,16 @@ impl UNet {
                 pad => Window::strided(2, pad),
             };
             let n = config.layers_per_block;
-            let downsample = || {
-                Conv2d::load(&weights.at("downsamplers.0.conv"), outputs, outputs, [3, 3], window)
-            };
+            let downsample =
+                || Conv2d::load(&weights.at("downsamplers.0.conv"), outputs, outputs, [3, 3], window);
             let attentions = if config.down_attention[level] { n } else { 0 };
             down_blocks.push(Block {
                 resnets: (0..n)
                     .map(|i| resnet(&weights, i, if i == 0 { inputs } else { outputs }, outputs))
                     .collect::<Result<_>>()?,
-                attentions: (0..attentions).map(|i| transformer(&weights, i, level)).collect::<Result<_>>()?,
+                attentions: (0..attentions)
+                    .map(|i| transformer(&weights, i, level))
+                    .collect::<Result<_>>()?,
                 resample: (level < last).then(downsample).transpose()?,
             });
         }
@@ -373,14 +385,22 @@ impl UNet {
                         resnet(&weights, i, current + skip, outputs)
                     })
                     .collect::<Result<_>>()?,
-                attentions: (0..attentions).map(|i| transformer(&weights, i, level)).collect::<Result<_>>()?,
+                attentions: (0..attentions)
+                    .map(|i| transformer(&weights, i, level))
+                    .collect::<Result<_>>()?,
                 resample: (index < last).then(upsample).transpose()?,
             });
         }
 
         let (first, time) = (channels[0], config.time_width());
         Ok(UNet {
-            conv_in: Conv2d::load(&weights.at("conv_in"), config.in_channels, first, [3, 3], Window::padded(1))?,
+            conv_in: Conv2d::load(
+                &weights.at("conv_in"),
+                config.in_channels,
+                first,
+                [3, 3],
+                Window::padded(1),
+            )?,
             linear_1: Linear::load(&weights.at("time_embedding.linear_1"), first, time)?,
             linear_2: Linear::load(&weights.at("time_embedding.linear_2"), time, time)?,
             down_blocks,
@@ -396,7 +416,13 @@ impl UNet {
                 first,
                 config.norm_eps,
             )?,
-            conv_out: Conv2d::load(&weights.at("conv_out"), first, config.out_channels, [3, 3], Window::padded(1))?,
+            conv_out: Conv2d::load(
+                &weights.at("conv_out"),
+                first,
+                config.out_channels,
+                [3, 3],
+                Window::padded(1),
+            )?,
             dtype: weights.dtype(),
             config: config.clone(),
         })
@@ -416,17 +442,30 @@ impl UNet {
     /// `[batch, tokens, cross_attention_dim]` -> `[batch * frames, height, width, out channels]`.
     ///
     /// Errors: when the shapes do not go together.
-    pub fn forward(&self, sample: &Tensor, timesteps: &[f64], text: &Tensor, frames: usize) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timesteps: &[f64],
+        text: &Tensor,
+        frames: usize,
+    ) -> Result<Tensor> {
         let wrong = |detail: String| Err(Error::shape("unet", detail));
         let &[images, _, _, channels] = sample.shape() else {
-            return wrong(format!("wanted a sample [images, height, width, channels], got {:?}", sample.shape()));
+            return wrong(format!(
+                "wanted a sample [images, height, width, channels], got {:?}",
+                sample.shape()
+            ));
         };
         let batch = timesteps.len();
         if frames == 0 || images != batch * frames || images == 0 {
             return wrong(format!("{images} images are not {batch} videos of {frames} frames"));
         }
         if channels != self.config.in_channels || sample.is_empty() {
-            return wrong(format!("wanted {} channels, the sample is {:?}", self.config.in_channels, sample.shape()));
+            return wrong(format!(
+                "wanted {} channels, the sample is {:?}",
+                self.config.in_channels,
+                sample.shape()
+            ));
         }
         let width = self.config.cross_attention_dim;
         match text.shape() {

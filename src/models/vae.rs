@@ -45,9 +45,15 @@ impl VaeConfig {
     ///
     /// Errors: [`Error::Format`] naming the key of a block that is not written here.
     pub fn new(config: &Config) -> Result<VaeConfig> {
-        config.only(&[("act_fn", json!("silu")), ("shift_factor", json!(null)), ("latents_mean", json!(null))])?;
+        config.only(&[
+            ("act_fn", json!("silu")),
+            ("shift_factor", json!(null)),
+            ("latents_mean", json!(null)),
+        ])?;
         let block_out_channels = config.sizes("block_out_channels")?;
-        for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+        for (key, kind) in
+            [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")]
+        {
             let blocks = config.words(key)?;
             if blocks.len() != block_out_channels.len() || blocks.iter().any(|block| *block != kind) {
                 return Err(config.wrong(key, &format!("{} times {kind}", block_out_channels.len())));
@@ -232,10 +238,14 @@ impl Vae {
         };
         let scale = self.config.downscale();
         match pixels.shape() {
-            &[b, h, w, c] if b > 0 && c == self.config.in_channels && h % scale == 0 && w % scale == 0 && h * w > 0 => {}
+            &[b, h, w, c]
+                if b > 0 && c == self.config.in_channels && h % scale == 0 && w % scale == 0 && h * w > 0 => {
+            }
             got => {
                 let c = self.config.in_channels;
-                let detail = format!("wanted pixels [batch, height, width, {c}] with multiples of {scale}, got {got:?}");
+                let detail = format!(
+                    "wanted pixels [batch, height, width, {c}] with multiples of {scale}, got {got:?}"
+                );
                 return Err(Error::shape("vae", detail));
             }
         }

@@ -17,7 +17,13 @@ pub struct Attention {
 impl Attention {
     /// Projections `channels -> channels` for queries, `context -> channels` for keys and values; `bias` says
     /// whether those three have one (the output always has).
-    pub fn load(weights: &Weights, channels: usize, context: usize, heads: usize, bias: bool) -> Result<Attention> {
+    pub fn load(
+        weights: &Weights,
+        channels: usize,
+        context: usize,
+        heads: usize,
+        bias: bool,
+    ) -> Result<Attention> {
         let project = |name: &str, inputs| {
             let load = if bias { Linear::load } else { Linear::load_without_bias };
             load(&weights.at(name), inputs, channels)

@@ -14,7 +14,13 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// `weight` and `bias`.
-    pub fn load(weights: &Weights, channels: usize, outputs: usize, kernel: [usize; 2], window: Window) -> Result<Conv2d> {
+    pub fn load(
+        weights: &Weights,
+        channels: usize,
+        outputs: usize,
+        kernel: [usize; 2],
+        window: Window,
+    ) -> Result<Conv2d> {
         let bias = Some(weights.tensor("bias", &[outputs])?);
         let weight = weights.convolution("weight", [outputs, channels, kernel[0], kernel[1]], 1)?;
         Ok(Conv2d { weight, bias, window })
@@ -40,7 +46,11 @@ impl Conv2d {
 
     /// As `forward`, plus a residual of the output's shape.
     pub fn forward_with(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        x.conv2d(&self.weight, self.window, Epilogue { bias: self.bias.as_ref(), residual, ..Default::default() })
+        x.conv2d(
+            &self.weight,
+            self.window,
+            Epilogue { bias: self.bias.as_ref(), residual, ..Default::default() },
+        )
     }
 
     /// As `forward`, with a further `[groups, outputs]` added, one row for every `batch / groups` images.

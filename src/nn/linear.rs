@@ -34,7 +34,12 @@ impl Linear {
     }
 
     /// [.., inputs] -> [.., outputs]: `activation(y) + residual`.
-    pub fn forward_with(&self, x: &Tensor, activation: Activation, residual: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
         x.linear(&self.weight, Epilogue { bias: self.bias.as_ref(), activation, residual })
     }
 }

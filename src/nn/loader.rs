@@ -142,9 +142,18 @@ impl Weights {
     }
 
     /// Some rows of a matrix `[outputs, inputs]`, for weights that stand stacked in one tensor.
-    pub fn matrix_rows(&self, name: &str, [outputs, inputs]: [usize; 2], rows: Range<usize>) -> Result<Packed> {
+    pub fn matrix_rows(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<Packed> {
         let mut shape = vec![outputs, inputs];
-        let there = self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.shape.to_vec()));
+        let there = self
+            .shared
+            .checkpoint
+            .as_ref()
+            .and_then(|file| file.get(&self.path(name)).map(|v| v.shape.to_vec()));
         if there.is_some_and(|there| there == [outputs, inputs, 1, 1]) {
             shape.extend([1, 1]);
         }
@@ -189,7 +198,8 @@ impl Weights {
 
     /// Whether a matrix is kept in f16 on the device.
     fn half(&self, name: &str) -> bool {
-        let in_file = || self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.dtype));
+        let in_file =
+            || self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.dtype));
         self.shared.precision == Precision::F16 || in_file() == Some(Dtype::F16)
     }
 

@@ -121,7 +121,9 @@ impl Form {
                 8 * i
             ));
             for d in 0..vectors {
-                line(format!("    let q{i}_{d} = read_q(q_at{i}, {d}u) * params.scale; var o{i}_{d} = vec4<f32>();"));
+                line(format!(
+                    "    let q{i}_{d} = read_q(q_at{i}, {d}u) * params.scale; var o{i}_{d} = vec4<f32>();"
+                ));
             }
         }
         // Keys past the last query of this tile count for none of its queries.
@@ -132,7 +134,9 @@ impl Form {
             8 * per_lane
         ));
         for i in 0..per_lane {
-            line(format!("        let last{i} = select(params.keys - 1u, min(query{i}, params.keys - 1u), params.causal == 1u);"));
+            line(format!(
+                "        let last{i} = select(params.keys - 1u, min(query{i}, params.keys - 1u), params.causal == 1u);"
+            ));
             for j in 0..8 {
                 line(format!("        var s{i}_{j} = 0.0;"));
             }
@@ -226,7 +230,10 @@ impl Form {
         ));
         let terms: Vec<_> = (0..vectors).map(|d| format!("dot(q{d}, k_tile[row + {d}u])")).collect();
         line(format!("                let s = {};", terms.join(" + ")));
-        line("                if (s > m) {\n                    let shrink = exp2(m - s); m = s; l *= shrink;".into());
+        line(
+            "                if (s > m) {\n                    let shrink = exp2(m - s); m = s; l *= shrink;"
+                .into(),
+        );
         for d in 0..vectors {
             line(format!("                    o{d} *= shrink;"));
         }
@@ -269,7 +276,11 @@ impl Tensor {
     ) -> Result<Tensor> {
         let wrong = |detail: String| Error::shape("attention", detail);
         let (&[b, m, c], &[b_keys, n, c_keys]) = (self.shape(), k.shape()) else {
-            return Err(wrong(format!("wanted q, k, v [batch, tokens, channels], got {:?}, {:?}", self.shape(), k.shape())));
+            return Err(wrong(format!(
+                "wanted q, k, v [batch, tokens, channels], got {:?}, {:?}",
+                self.shape(),
+                k.shape()
+            )));
         };
         if v.shape() != k.shape() || c != c_keys || [k.dtype(), v.dtype()] != [self.dtype(); 2] {
             return Err(wrong(format!("wanted q, k, v alike, got {self:?}, {k:?}, {v:?}")));
@@ -294,7 +305,12 @@ impl Tensor {
             {
                 frames
             }
-            _ => return Err(wrong(format!("{sight:?} wants q, k, v of one shape and whole videos, got {:?}", self.shape()))),
+            _ => {
+                return Err(wrong(format!(
+                    "{sight:?} wants q, k, v of one shape and whole videos, got {:?}",
+                    self.shape()
+                )));
+            }
         };
         let scale = scale.unwrap_or(1.0 / (width as f32).sqrt());
         if width > MAX_WIDTH {
@@ -349,7 +365,8 @@ impl Tensor {
                 Sight::All => params.share = frames as u32,
                 Sight::Causal => {}
                 Sight::SparseCausal { .. } => {
-                    (params.share, params.k_outer, params.split) = (frames as u32, image * frames as u32, n as u32);
+                    (params.share, params.k_outer, params.split) =
+                        (frames as u32, image * frames as u32, n as u32);
                 }
                 Sight::Temporal { .. } => {
                     (params.q_inner, params.share) = (m as u32, m as u32);
@@ -374,7 +391,11 @@ impl Tensor {
             self.gpu().run(&Launch {
                 program: Program::generated("attention", "forward", variant, form.key(), &|| form.text()),
                 params: params.as_bytes(),
-                inputs: &[self.window(q_elements.clone()), k.window(k_elements.clone()), v.window(k_elements.clone())],
+                inputs: &[
+                    self.window(q_elements.clone()),
+                    k.window(k_elements.clone()),
+                    v.window(k_elements.clone()),
+                ],
                 outputs: &[o.window(q_elements.clone())],
                 groups: self.gpu().grid("attention", total as u64 * u64::from(tiles))?,
                 work: Work {
@@ -387,7 +408,14 @@ impl Tensor {
     }
 
     /// Heads too wide for registers: scores of a bounded number of rows at a time.
-    fn wide_attention(&self, k: &Tensor, v: &Tensor, heads: usize, scale: f32, sight: Sight) -> Result<Tensor> {
+    fn wide_attention(
+        &self,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        scale: f32,
+        sight: Sight,
+    ) -> Result<Tensor> {
         if heads != 1 || sight != Sight::All {
             let detail = format!("heads wider than {MAX_WIDTH} are written for one head that sees all keys");
             return Err(Error::shape("attention", detail));
@@ -535,8 +563,7 @@ mod tests {
     fn every_form_validates_without_a_gpu() {
         for width in [4, 5, 40, 64, 80, 88, 96, 160] {
             for queries_per_lane in 0..=2 {
-                let form =
-                    Form { queries_per_lane, vectors: u32::div_ceil(width, 4), wide: width % 4 == 0 };
+                let form = Form { queries_per_lane, vectors: u32::div_ceil(width, 4), wide: width % 4 == 0 };
                 for scalar in [Scalar::F32, Scalar::F16] {
                     let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
                     let generate = || form.text();

@@ -67,7 +67,10 @@ pub struct ConvWeight {
 enum Form {
     Packed(Packed),
     /// [kernel y, kernel x, channels per group, outputs]
-    Grouped { weight: Tensor, groups: usize },
+    Grouped {
+        weight: Tensor,
+        groups: usize,
+    },
 }
 
 impl ConvWeight {
@@ -85,10 +88,19 @@ impl ConvWeight {
     ) -> Result<ConvWeight> {
         let [outputs, per_group, kernel_y, kernel_x] = shape;
         if groups == 0 || outputs % groups != 0 {
-            return Err(Error::shape("conv2d", format!("{outputs} outputs do not divide into {groups} groups")));
+            return Err(Error::shape(
+                "conv2d",
+                format!("{outputs} outputs do not divide into {groups} groups"),
+            ));
         }
         let form = if groups == 1 {
-            Form::Packed(Packed::from_bytes(gpu, [outputs, per_group, kernel_y * kernel_x], kind, bytes, half)?)
+            Form::Packed(Packed::from_bytes(
+                gpu,
+                [outputs, per_group, kernel_y * kernel_x],
+                kind,
+                bytes,
+                half,
+            )?)
         } else {
             let taps = kernel_y * kernel_x;
             let size = kind.bytes();
@@ -138,12 +150,17 @@ impl Tensor {
     pub fn conv2d(&self, weight: &ConvWeight, window: Window, epilogue: Epilogue) -> Result<Tensor> {
         let &[batch, height, width, channels] = self.shape() else {
             let got = self.shape();
-            return Err(Error::shape("conv2d", format!("wanted [batch, height, width, channels], got {got:?}")));
+            return Err(Error::shape(
+                "conv2d",
+                format!("wanted [batch, height, width, channels], got {got:?}"),
+            ));
         };
         let (outputs, [kernel_y, kernel_x]) = (weight.outputs, weight.kernel);
         if channels != weight.channels {
             let (needs, x) = (weight.channels, self.shape());
-            let detail = format!("weight [{outputs}, .., {kernel_y}, {kernel_x}] needs {needs} input channels, x is {x:?}");
+            let detail = format!(
+                "weight [{outputs}, .., {kernel_y}, {kernel_x}] needs {needs} input channels, x is {x:?}"
+            );
             return Err(Error::shape("conv2d", detail));
         }
         let [top, bottom, left, right] = window.padding;
@@ -199,7 +216,14 @@ impl Tensor {
         Ok(y)
     }
 
-    fn grouped(&self, taps: &Tensor, groups: usize, window: Window, epilogue: &Epilogue, y: &Tensor) -> Result<()> {
+    fn grouped(
+        &self,
+        taps: &Tensor,
+        groups: usize,
+        window: Window,
+        epilogue: &Epilogue,
+        y: &Tensor,
+    ) -> Result<()> {
         let plain = epilogue.activation == super::unary::Activation::None
             && epilogue.residual.is_none()
             && epilogue.bias.is_none_or(|bias| bias.rank() == 1)
@@ -329,10 +353,20 @@ mod tests {
             case([3, 8, 7, 6], 7, [3, 3], Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }),
             case([2, 62, 40, 1], 10, [1, 25], Window::padded(0)),
             case([2, 17, 5, 10], 4, [17, 1], Window::padded(0)),
-            case([1, 11, 13, 8], 12, [3, 2], Window { stride: [1, 2], padding: [2, 0, 1, 3], dilation: [2, 3] }),
+            case(
+                [1, 11, 13, 8],
+                12,
+                [3, 2],
+                Window { stride: [1, 2], padding: [2, 0, 1, 3], dilation: [2, 3] },
+            ),
             case([2, 6, 5, 12], 68, [1, 1], Window::padded(0)),
             case([2, 6, 5, 12], 9, [1, 1], Window::strided(2, 0)),
-            case([1, 1, 101, 7], 3, [1, 16], Window { stride: [1, 1], padding: [0, 0, 7, 8], dilation: [1, 1] }),
+            case(
+                [1, 1, 101, 7],
+                3,
+                [1, 16],
+                Window { stride: [1, 1], padding: [0, 0, 7, 8], dilation: [1, 1] },
+            ),
         ]
     }
 
@@ -361,7 +395,11 @@ mod tests {
     fn images_larger_than_a_binding_are_cut_by_images_and_by_rows() {
         let options = Options { binding_bytes: Some(48 << 10), ..Default::default() };
         let Some(gpu) = gpu_with(options) else { return };
-        let windows = [Window::padded(1), Window::strided(2, 1), Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }];
+        let windows = [
+            Window::padded(1),
+            Window::strided(2, 1),
+            Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] },
+        ];
         for window in windows {
             for x in [[5, 17, 19, 12], [2, 57, 31, 20], [1, 90, 33, 7]] {
                 check(&gpu, &Case { x, outputs: 24, kernel: [3, 3], groups: 1, window });
@@ -377,7 +415,8 @@ mod tests {
         let w = random_from(2, 8 * 6 * 9, 1.0);
         let (bias, residual) = (random_from(3, 3 * 8, 1.0), random_from(4, 3 * 4 * 5 * 8, 1.0));
         let weight =
-            ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, bytemuck::cast_slice(&w), false).unwrap();
+            ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, bytemuck::cast_slice(&w), false)
+                .unwrap();
         let bias_gpu = Tensor::new(&gpu, &[3, 8], &bias).unwrap();
         let residual_gpu = Tensor::new(&gpu, &[3, 4, 5, 8], &residual).unwrap();
         let epilogue =
@@ -394,7 +433,9 @@ mod tests {
     #[test]
     fn misfits_are_refused_by_name() {
         let gpu = Gpu::plan();
-        let weight = ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, &[0; 8 * 6 * 9 * 4], false).unwrap();
+        let weight =
+            ConvWeight::from_bytes(&gpu, [8, 6, 3, 3], 1, SourceType::F32, &[0; 8 * 6 * 9 * 4], false)
+                .unwrap();
         let conv = |shape: &[usize]| {
             let x = Tensor::empty(&gpu, shape, DType::F32).unwrap();
             x.conv2d(&weight, Window::padded(0), Epilogue::default()).err().map(|e| e.to_string())

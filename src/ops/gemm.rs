@@ -16,7 +16,7 @@ use super::pack::{Packed, Segment};
 use super::unary::Activation;
 use super::{params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Class, Gpu, Launch, Program, Variant, Work};
+use crate::gpu::{Class, Gpu, Launch, Program, Variant, Work};
 use crate::tensor::{DType, Tensor};
 use std::fmt::Write;
 
@@ -75,7 +75,9 @@ pub(super) enum Reader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Family {
     /// Rows of a tile, a multiple of 8.
-    Subgroup { rows: u32 },
+    Subgroup {
+        rows: u32,
+    },
     Tiled,
 }
 
@@ -149,7 +151,8 @@ impl Form {
             other => (super::common::ACTIVATION, format!("activate({}u, v)", other.code())),
         };
         let activation = format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
-        let parts = [shaders!("gemm"), &activation, read_a, read_b, write, reader, super::common::INDEX, &product];
+        let parts =
+            [shaders!("gemm"), &activation, read_a, read_b, write, reader, super::common::INDEX, &product];
         parts.join("\n")
     }
 }
@@ -530,8 +533,7 @@ impl Product<'_> {
             c_batch: (self.m * self.c_stride / unit_c) as u32,
             row_first: part.row_first as u32,
             bias_rows: bias_rows as u32,
-            flags: u32::from(self.epilogue.bias.is_some())
-                | u32::from(self.epilogue.residual.is_some()) << 1,
+            flags: u32::from(self.epilogue.bias.is_some()) | u32::from(self.epilogue.residual.is_some()) << 1,
             height: image.height as u32,
             width: image.width as u32,
             out_height: part.out_height.max(1) as u32,
@@ -554,7 +556,9 @@ impl Product<'_> {
             groups: gpu.grid(self.op, u64::from(tiles_m) * u64::from(tiles_n) * self.batch as u64)?,
             work: Work {
                 flops: 2 * m * k * columns,
-                bytes: (part.a_elements.len() * a_size) as u64 + segment.bytes() + m * columns * c_size as u64,
+                bytes: (part.a_elements.len() * a_size) as u64
+                    + segment.bytes()
+                    + m * columns * c_size as u64,
             },
         })
     }
@@ -621,7 +625,11 @@ mod tests {
                         let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
                         let generate = || form.text();
                         let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
-                        crate::testing::validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                        crate::testing::validate(
+                            &format!("{form:?} {scalar:?}"),
+                            &program.text(true),
+                            Params::FIELDS,
+                        );
                     }
                 }
             }

@@ -13,7 +13,13 @@ impl Tensor {
     pub fn linear(&self, weight: &Packed, epilogue: Epilogue) -> Result<Tensor> {
         let (rows, k) = super::rows_of(self, "linear")?;
         if k != weight.k() {
-            let detail = format!("weight [{}, {}] needs {} inputs, x is {:?}", weight.n, weight.k(), weight.k(), self.shape());
+            let detail = format!(
+                "weight [{}, {}] needs {} inputs, x is {:?}",
+                weight.n,
+                weight.k(),
+                weight.k(),
+                self.shape()
+            );
             return Err(Error::shape("linear", detail));
         }
         let mut shape = self.shape().to_vec();
@@ -46,13 +52,19 @@ impl Tensor {
         let wrong = || {
             let right = if transposed { "[.., n, k]" } else { "[.., k, n]" };
             let (a, b) = (self.shape(), other.shape());
-            Error::shape("matmul", format!("wanted [.., m, k] and {right} with the same k and leading axes, got {a:?} and {b:?}"))
+            Error::shape(
+                "matmul",
+                format!(
+                    "wanted [.., m, k] and {right} with the same k and leading axes, got {a:?} and {b:?}"
+                ),
+            )
         };
         if self.rank() < 2 || other.rank() < 2 || self.dtype() != other.dtype() {
             return Err(wrong());
         }
         let (m, k) = (self.dim(1), self.dim(0));
-        let (n, k_other) = if transposed { (other.dim(1), other.dim(0)) } else { (other.dim(0), other.dim(1)) };
+        let (n, k_other) =
+            if transposed { (other.dim(1), other.dim(0)) } else { (other.dim(0), other.dim(1)) };
         let (outer, outer_other) = (&self.shape()[..self.rank() - 2], &other.shape()[..other.rank() - 2]);
         if k != k_other || (outer != outer_other && !outer_other.is_empty()) {
             return Err(wrong());
@@ -98,7 +110,8 @@ mod tests {
 
     /// `x [rows, k] * w[n, k]^T` in f64.
     fn reference(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
         x.chunks(k).flat_map(|row| w.chunks(k).map(move |column| dot(row, column))).collect()
     }
 
@@ -133,8 +146,15 @@ mod tests {
     fn linear_matches_on_awkward_sizes() {
         let Some(gpu) = gpu() else { return };
         for (rows, k, n) in [
-            (1, 1, 1), (3, 7, 5), (8, 64, 32), (9, 65, 33), (17, 20, 64), (33, 36, 65), (2, 310, 129),
-            (1030, 12, 70), (65, 3, 128),
+            (1, 1, 1),
+            (3, 7, 5),
+            (8, 64, 32),
+            (9, 65, 33),
+            (17, 20, 64),
+            (33, 36, 65),
+            (2, 310, 129),
+            (1030, 12, 70),
+            (65, 3, 128),
         ] {
             check_linear(&gpu, rows, k, n, false);
             check_linear(&gpu, rows, k, n, true);
@@ -170,8 +190,11 @@ mod tests {
     fn a_bias_per_group_of_rows() {
         let Some(gpu) = gpu() else { return };
         let (groups, per, k, n) = (3, 5, 4, 6);
-        let (x, w, bias) =
-            (random_from(1, groups * per * k, 1.0), random_from(2, n * k, 1.0), random_from(3, groups * n, 1.0));
+        let (x, w, bias) = (
+            random_from(1, groups * per * k, 1.0),
+            random_from(2, n * k, 1.0),
+            random_from(3, groups * n, 1.0),
+        );
         let packed =
             Packed::from_bytes(&gpu, [n, k, 1], SourceType::F32, bytemuck::cast_slice(&w), false).unwrap();
         let bias_gpu = Tensor::new(&gpu, &[groups, n], &bias).unwrap();

@@ -114,8 +114,8 @@ impl Packed {
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
         let row_bytes = row * kind.bytes();
-        let piece_panels = (PIECE_BYTES.min(gpu.facts().limits.binding_bytes as usize) / row_bytes.max(1))
-            / packed.panel;
+        let piece_panels =
+            (PIECE_BYTES.min(gpu.facts().limits.binding_bytes as usize) / row_bytes.max(1)) / packed.panel;
         let piece_panels = piece_panels.max(1);
         for segment in &mut packed.segments {
             let last = segment.panel_first + segment.n_panels;
@@ -139,7 +139,13 @@ impl Packed {
     /// A matrix already on the device: `[batch, k, n]`, or `[batch, n, k]` with `transposed`.
     ///
     /// Errors: [`Error::Limit`] when it is larger than one binding.
-    pub(super) fn from_tensor(b: &Tensor, batch: usize, k: usize, n: usize, transposed: bool) -> Result<Packed> {
+    pub(super) fn from_tensor(
+        b: &Tensor,
+        batch: usize,
+        k: usize,
+        n: usize,
+        transposed: bool,
+    ) -> Result<Packed> {
         let gpu = b.gpu();
         let half = b.dtype() == DType::F16;
         let mut packed = Packed::new(gpu, n, k, 1, half, batch)?;
@@ -147,7 +153,8 @@ impl Packed {
             return Err(Error::Limit {
                 what: "matmul: the right side".into(),
                 needed: b.bytes(),
-                available_what: "the largest storage binding of this adapter; multiply matrix by matrix".into(),
+                available_what: "the largest storage binding of this adapter; multiply matrix by matrix"
+                    .into(),
                 available: gpu.facts().limits.binding_bytes,
             });
         }

@@ -1,11 +1,13 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
+mod batch_norm;
 mod combine;
 mod group_norm;
 mod guide;
 mod layer_norm;
 mod pool2d;
 mod softmax;
+mod timestep_embedding;
 mod upsample_nearest;
 
 use crate::error::{Error, Result};
@@ -17,6 +19,7 @@ use std::ops::Range;
 mod common {
     pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
     pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
+    pub(super) const WIDE: &str = include_str!("../shaders/common/wide.wgsl");
 }
 
 /// The text of `shaders/<name>.wgsl`.

@@ -5,6 +5,7 @@ mod combine;
 mod group_norm;
 mod guide;
 mod layer_norm;
+mod normal;
 mod pool2d;
 mod softmax;
 mod timestep_embedding;

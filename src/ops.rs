@@ -3,6 +3,7 @@
 mod attention;
 mod binary;
 mod cast;
+mod batch_norm;
 mod combine;
 mod conv2d;
 mod embedding;
@@ -18,6 +19,10 @@ mod pack;
 mod pool2d;
 mod softmax;
 mod unary;
+mod normal;
+mod pool2d;
+mod softmax;
+mod timestep_embedding;
 mod upsample_nearest;
 mod walk;
 
@@ -38,6 +43,7 @@ mod common {
     pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
     pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
     pub(super) const WALK: &str = include_str!("../shaders/common/walk.wgsl");
+    pub(super) const WIDE: &str = include_str!("../shaders/common/wide.wgsl");
 }
 
 /// The text of `shaders/<name>.wgsl`.

@@ -301,7 +301,7 @@ mod tests {
         assert!(
             refusal(&[header(1, 1), frame(1, 1).repeat(2001), vec![0x3B]].concat()).contains("2000 frames")
         );
-        assert!(refusal(&[header(4, 4), vec![0x3B]].concat()).contains("no frame"));
+        assert!(refusal(&[header(4, 4), vec![0x3B]].concat()).contains("no whole gif"));
         assert!(refusal(b"PNG").contains("no whole gif"));
         let (_folder, path) = saved(&[header(1, 1), frame(1, 1).repeat(2000), vec![0x3B]].concat());
         assert_eq!(read(&path).unwrap().count, 2000);

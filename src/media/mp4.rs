@@ -255,6 +255,18 @@ mod tests {
             write(&path, &clip(count, height, width, rate), "seed 42").unwrap();
             let said = probe(&path).unwrap();
             assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), wanted);
+            let decoded = Command::new("ffmpeg")
+                .args(["-v", "error", "-i"])
+                .arg(&path)
+                .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
+                .output()
+                .unwrap();
+            let frames = clip(count, height, width, rate);
+            let sent = &even(&frames).rgb;
+            assert_eq!(decoded.stdout.len(), sent.len());
+            let error: u64 = decoded.stdout.iter().zip(sent).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            // Swapped colours would differ by 60 and more; 4:2:0 and the quantiser take a few.
+            assert!(error < 8 * sent.len() as u64, "{}", error as f64 / sent.len() as f64);
         }
     }
 }

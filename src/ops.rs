@@ -1,9 +1,9 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
 mod attention;
+mod batch_norm;
 mod binary;
 mod cast;
-mod batch_norm;
 mod combine;
 mod conv2d;
 mod embedding;
@@ -15,14 +15,12 @@ mod guide;
 mod layer_norm;
 mod layout;
 mod matmul;
+mod normal;
 mod pack;
 mod pool2d;
 mod softmax;
-mod unary;
-mod normal;
-mod pool2d;
-mod softmax;
 mod timestep_embedding;
+mod unary;
 mod upsample_nearest;
 mod walk;
 

@@ -6,6 +6,7 @@ mod embedding;
 mod fill;
 mod geglu;
 mod layout;
+mod reduce;
 mod softmax;
 mod unary;
 mod walk;

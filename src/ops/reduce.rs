@@ -35,7 +35,7 @@ const TURNS: usize = 128;
 const SHORT_ROW: usize = 64;
 
 impl Tensor {
-    /// The sum over a set of axes, which go: [a, b, c] over [0, 2] -> [b]. Over none: the tensor itself.
+    /// The sum over a set of axes, which go: `[a, b, c]` over `[0, 2]` -> `[b]`. Over none: the tensor itself.
     ///
     /// Errors: [`Error::Shape`] when an axis is named twice or not there, [`Error::DType`] for ids.
     pub fn sum(&self, axes: &[usize]) -> Result<Tensor> {

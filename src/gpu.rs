@@ -450,7 +450,8 @@ impl Device {
             let _ = sender.send(result); // the receiver is gone only when we already gave up
         });
         self.wait()?;
-        match receiver.try_recv() {
+        // Another thread's poll may have taken this callback and not yet called it: wait for it, too.
+        match receiver.recv_timeout(DEADLINE) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Error::Device(format!("results could not be read: {error}"))),
             Err(_) => return Err(Error::Device("results could not be read: the device is gone".into())),

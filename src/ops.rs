@@ -18,6 +18,7 @@ mod matmul;
 mod normal;
 mod pack;
 mod pool2d;
+mod reduce;
 mod softmax;
 mod timestep_embedding;
 mod unary;

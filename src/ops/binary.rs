@@ -245,6 +245,13 @@ mod tests {
     }
 
     #[test]
+    fn parameters_may_ride_in_a_uniform_buffer() {
+        let options = Options { without_immediates: true, ..Options::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        check(&gpu, &[2, 1, 2, 1, 2, 4], &[1, 3, 1, 3, 1, 4]);
+    }
+
+    #[test]
     fn empty_axes_give_empty_tensors() {
         let Some(gpu) = gpu() else { return };
         let empty = Tensor::new::<f32>(&gpu, &[3, 0], &[]).unwrap();

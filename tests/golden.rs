@@ -21,7 +21,10 @@ fn check(gpu: &Gpu, name: &str, precision: Precision, inputs: &[(&str, &str)], f
         assert_eq!(got.shape, golden.shape(&format!("out.{field}")), "{name}.{field}");
         let error = relative_error(&got.values, &golden.values(&format!("out.{field}")));
         eprintln!("{name}.{field} {precision:?}: relative error {error:.1e}");
-        assert!(error <= tolerance, "{name}.{field} {precision:?}: relative error {error:.2e} > {tolerance:.0e}");
+        assert!(
+            error <= tolerance,
+            "{name}.{field} {precision:?}: relative error {error:.2e} > {tolerance:.0e}"
+        );
     }
 }
 
@@ -98,7 +101,8 @@ fn the_plain_kernels_give_the_same() {
         return;
     }
     let adapter = std::env::var("MINDREEL_ADAPTER").ok();
-    let options = Options { adapter, without_subgroups: true, without_immediates: true, ..Default::default() };
+    let options =
+        Options { adapter, without_subgroups: true, without_immediates: true, ..Default::default() };
     let plain = Gpu::open(&options).unwrap();
     check(&plain, "unet3d_a", Precision::F32, &UNET, &["sample"]);
     check(&plain, "vae_a", Precision::F32, &[("latents", "latents")], &["sample"]);

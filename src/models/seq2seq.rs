@@ -251,7 +251,7 @@ impl Seq2Seq {
             }
             prefix = Tensor::concat(&[&prefix, &x.narrow(1, step, 1)?], 1)?;
         }
-        let class_logits = self.txtpredictor.forward(&memory.reshape(&[batch, windows, 1, c.d_model])?.avg_pool2d([windows, 1], [1, 1])?.reshape(&[batch, c.d_model])?)?;
+        let class_logits = self.txtpredictor.forward(&memory.mean(&[1])?)?;
         let [lc, lh, lw] = c.latent_shape;
         let latents = self.predictor.forward(&prefix)?.reshape(&[batch, windows, lc, lh, lw])?;
         Ok((class_logits, latents))

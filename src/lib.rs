@@ -24,5 +24,9 @@ pub mod nn;
 pub mod diffusion;
 pub mod models;
 
+// the door
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(test)]
 mod testing;

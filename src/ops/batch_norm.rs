@@ -19,7 +19,7 @@ params! {
 }
 
 impl Tensor {
-    /// [.., channels] -> [.., channels]. The four vectors are [channels], f32.
+    /// [.., channels] -> [.., channels]. The four vectors are `[channels]`, f32.
     ///
     /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
     pub fn batch_norm(

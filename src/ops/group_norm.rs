@@ -48,7 +48,7 @@ struct Plan {
 
 impl Tensor {
     /// [images, positions.., channels] -> the same, normalised within each image and group of channels, then
-    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are [channels], f32.
+    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are `[channels]`, f32.
     ///
     /// Errors: below two axes, groups that do not divide the channels, other shapes or types of the vectors;
     /// [`Error::Limit`] for images no launch can walk.

@@ -65,6 +65,47 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::write(folder))
 }
 
+/// Makes the folder `path` through `fill`, which is given another name beside it; the new folder appears, and an
+/// old one goes, only when `fill` is through.
+///
+/// Errors: [`Error::Write`] naming `path`; whatever `fill` returns. Nothing is left behind on failure.
+pub fn make_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_folder(parent)?;
+    let aside = || {
+        let mut builder = tempfile::Builder::new();
+        builder
+            .prefix(".tmp-")
+            .permissions(folder_permissions())
+            .tempdir_in(parent)
+            .map_err(Error::write(path))
+    };
+    let new = aside()?;
+    fill(new.path()).map_err(|error| match error {
+        // Its own name means nothing to the user.
+        Error::Write { path: within, source } if within.starts_with(new.path()) => {
+            Error::Write { path: path.to_path_buf(), source }
+        }
+        other => other,
+    })?;
+    sync_folder(new.path()).map_err(Error::write(path))?;
+    if path.exists() {
+        let old = aside()?; // removed with what is in it at the end
+        std::fs::rename(path, old.path().join("old")).map_err(Error::write(path))?;
+        if let Err(error) = std::fs::rename(new.path(), path) {
+            std::fs::rename(old.path().join("old"), path).map_err(Error::write(path))?;
+            return Err(Error::write(path)(error));
+        }
+    } else {
+        std::fs::rename(new.path(), path).map_err(Error::write(path))?;
+    }
+    let _ = new.keep(); // it has its name now
+    sync_folder(parent).map_err(Error::write(path))
+}
+
 /// Refuses to overwrite: [`Error::Write`] when `path` exists and `force` is off.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if !force && path.exists() {
@@ -81,6 +122,17 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
 fn permissions() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     std::fs::Permissions::from_mode(0o644)
+}
+
+#[cfg(unix)]
+fn folder_permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o755)
+}
+
+#[cfg(not(unix))]
+fn folder_permissions() -> std::fs::Permissions {
+    permissions()
 }
 
 #[cfg(not(unix))]
@@ -118,6 +170,29 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let fill = |text: &'static str| {
+            move |into: &Path| std::fs::write(into.join("a"), text).map_err(Error::write(into.join("a")))
+        };
+        make_folder_atomically(&path, fill("old")).unwrap();
+        let failed = make_folder_atomically(&path, |into| {
+            fill("half")(into)?;
+            Err(Error::setting("x", "planted"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(path.join("a")).unwrap(), b"old");
+        make_folder_atomically(&path, fill("new")).unwrap();
+        assert_eq!(std::fs::read(path.join("a")).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let named = make_folder_atomically(&path, |into| {
+            Err(Error::write(into.join("b"))(std::io::ErrorKind::StorageFull.into()))
+        });
+        assert!(named.unwrap_err().to_string().starts_with(&path.display().to_string()));
     }
 
     #[test]

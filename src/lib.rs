@@ -26,5 +26,9 @@ pub mod models;
 #[cfg(feature = "generate")]
 pub mod generate;
 
+// the door
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 mod clip_text;
 mod config;
 mod named;
+mod presets;
 mod semantic;
 mod seq2seq;
 mod shallownet;
@@ -12,6 +13,7 @@ mod vae;
 pub use clip_text::{ClipText, ClipTextConfig};
 pub use config::Config;
 pub use named::{ARCHITECTURES, Architecture, Input, Inputs, Named, Output, architecture, open};
+pub use presets::{Part, Preset, n_parameters, preset, presets};
 pub use semantic::{SemanticConfig, SemanticPredictor};
 pub use seq2seq::{Frames, Seq2Seq, Seq2SeqConfig};
 pub use shallownet::{EegConfig, GlmNet, ShallowNet};

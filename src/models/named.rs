@@ -9,7 +9,7 @@
 use super::config::Config;
 use super::*;
 use crate::error::{Error, Result, nearest};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Memory};
 use crate::nn::{self, Loaded, Precision, Weights};
 use crate::tensor::{DType, Tensor};
 use crate::weights::{self, Checkpoint, Wanted};
@@ -163,6 +163,23 @@ impl Architecture {
     /// Every tensor a model of this config holds.
     pub fn wanted(&self, config: &Config) -> Result<Vec<Wanted>> {
         nn::wanted(|weights| (self.load)(weights, config, None))
+    }
+
+    /// Memory on a device like `gpu` to hold a model of this config and run it once on `inputs`; nothing is
+    /// allocated.
+    ///
+    /// Errors: as the model's own forward.
+    pub fn memory(
+        &self,
+        gpu: &Gpu,
+        config: &Config,
+        precision: Precision,
+        inputs: &Inputs,
+    ) -> Result<Memory> {
+        let plan = gpu.planner();
+        let model = (self.load)(&Weights::planned(&plan, None, precision), config, None)?;
+        model.forward(inputs)?;
+        Ok(plan.memory())
     }
 }
 

@@ -1,0 +1,243 @@
+//! The command line: one file per command with its flags, its help, its effect and its tests.
+//!
+//! A command parses, calls the library and hands back text. Results go to stdout, progress and warnings to
+//! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
+
+mod doctor;
+mod forward;
+mod info;
+mod init;
+mod progress;
+mod stop;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Options};
+use crate::nn::Precision;
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+/// Exit code of a mistake of ours (sysexits' EX_SOFTWARE).
+const INTERNAL: u8 = 70;
+/// Stands for stdout in an [`Error::Write`].
+const STDOUT: &str = "stdout";
+
+const EXAMPLES: &str = "\
+Examples:
+  mindreel doctor                                  is there a GPU, and does it compute right?
+  mindreel init tiny --output model --seed 0       a checkpoint of a few MB with random weights
+  mindreel info model                              what a checkpoint, a recording or a clip holds
+  mindreel forward --model model --component unet --input in.safetensors --output out.safetensors
+
+Exit codes: 0 done, 2 wrong call or setting, 3 bad input file, 4 GPU trouble, 5 disk trouble,
+            130 stopped with what was finished kept.
+Nothing is downloaded, and nothing overwritten without --force.";
+
+#[derive(Parser)]
+#[command(name = "mindreel", version, about = "EEG to video, text and images on any GPU", after_help = EXAMPLES)]
+#[command(arg_required_else_help = true, max_term_width = 110, disable_help_subcommand = true)]
+struct Cli {
+    /// GPU to use: an index of `mindreel doctor`, or a part of the name
+    #[arg(long, global = true, env = "MINDREEL_ADAPTER", value_name = "INDEX|NAME", hide_env_values = true)]
+    adapter: Option<String>,
+
+    /// Nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    /// Results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Doctor(doctor::Args),
+    Info(info::Args),
+    Init(init::Args),
+    Forward(forward::Args),
+}
+
+/// What every command is given: the global flags, and the two streams.
+struct Shell {
+    adapter: Option<String>,
+    quiet: bool,
+    json: bool,
+}
+
+impl Shell {
+    /// Opens the adapter that `--adapter` names, or the best one.
+    fn open_gpu(&self) -> Result<Gpu> {
+        Gpu::open(&Options { adapter: self.adapter.clone(), ..Default::default() })
+    }
+
+    /// A line on stderr, silent with `--quiet`.
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            complain(text);
+        }
+    }
+
+    /// A result on stdout: the text, or with `--json` the value.
+    ///
+    /// Errors: [`Error::Write`]. A closed pipe is one too; [`run`] ends quietly on it.
+    fn print(&self, text: &str, json: &Value) -> Result<()> {
+        let text = if self.json { format!("{json:#}") } else { text.trim_end().to_string() };
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::write(STDOUT))
+    }
+}
+
+/// `--dtype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Float {
+    /// 32 bits
+    F32,
+    /// 16 bits
+    F16,
+}
+
+impl Float {
+    fn precision(self) -> Precision {
+        match self {
+            Float::F32 => Precision::F32,
+            Float::F16 => Precision::F16,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    // The default hook would print several lines, and twice for a panic in a thread that is joined.
+    let first = Arc::new(Mutex::new(None));
+    let hook = first.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        if let Ok(mut first) = hook.lock() {
+            first.get_or_insert(info.to_string());
+        }
+    }));
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| run_from(std::env::args_os())));
+    let code = caught.unwrap_or_else(|_| {
+        let what = first.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
+        complain(&format!(
+            "internal error: {}; please report it with the output of `mindreel doctor`",
+            one_line(&what)
+        ));
+        INTERNAL
+    });
+    ExitCode::from(code)
+}
+
+/// Runs one command line; returns its exit code.
+fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let shell = Shell {
+        adapter: cli.adapter.filter(|name| !name.trim().is_empty()),
+        quiet: cli.quiet,
+        json: cli.json,
+    };
+    let result = match &cli.command {
+        Command::Doctor(args) => doctor::run(args, &shell),
+        Command::Info(args) => info::run(args, &shell),
+        Command::Init(args) => init::run(args, &shell),
+        Command::Forward(args) => forward::run(args, &shell),
+    };
+    match result {
+        Ok(()) => 0,
+        // Whoever reads our stdout has read enough; what a command does besides is done by then.
+        Err(Error::Write { path, source })
+            if path == Path::new(STDOUT) && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
+            0
+        }
+        Err(error) => {
+            complain(&one_line(&error.to_string()));
+            error.exit_code()
+        }
+    }
+}
+
+/// Help and version as clap prints them, a wrong call in one line.
+fn refuse(error: &clap::Error) -> u8 {
+    use clap::error::ErrorKind::*;
+    if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
+        let _ = error.print(); // nobody may be listening
+    } else {
+        complain(&wrong_call(&error.render().to_string()));
+    }
+    u8::try_from(error.exit_code()).unwrap_or(2)
+}
+
+/// clap's message without its second half, the usage.
+fn wrong_call(text: &str) -> String {
+    let text = text.split("\nUsage:").next().unwrap_or(text);
+    let text = text.split("\nFor more information").next().unwrap_or(text);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut message = String::new();
+    for line in lines {
+        let glue = match message.chars().last() {
+            None => "",
+            Some(':') => " ",
+            // Names that are missing stand one to a line.
+            _ if line.starts_with(['-', '<']) => " ",
+            Some(_) => "; ",
+        };
+        message += &format!("{glue}{line}");
+    }
+    format!("{}; --help tells more", message.trim_start_matches("error: "))
+}
+
+/// A line on stderr, whatever becomes of it.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "mindreel: {text}");
+}
+
+/// Drivers and libraries break their messages; ours is one line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_contradict_nothing() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_call_is_one_line() {
+        let line = |args: &[&str]| match Cli::try_parse_from(args) {
+            Ok(_) => panic!("{args:?} was taken"),
+            Err(error) => wrong_call(&error.render().to_string()),
+        };
+        let unknown = line(&["mindreel", "forward", "--modle", "x"]);
+        assert!(unknown.contains("'--modle'") && unknown.contains("'--model'"), "{unknown}");
+        let missing = line(&["mindreel", "init", "tiny"]);
+        assert!(missing.contains("--output"), "{missing}");
+        let command = line(&["mindreel", "forwrad"]);
+        assert!(command.contains("forward"), "{command}");
+        for text in [unknown, missing, command] {
+            assert!(!text.contains('\n') && !text.contains("error:") && !text.contains("Usage"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_becomes_one_line() {
+        assert_eq!(one_line("shader refused\n\n   at line 3\n"), "shader refused | at line 3");
+    }
+}

@@ -1,0 +1,238 @@
+//! The binary as its users meet it: exit codes, one line on stderr, results on stdout.
+
+#![cfg(feature = "cli")]
+
+use assert_cmd::Command;
+use mindreel::gpu::{Gpu, Options};
+use mindreel::models::{self, Inputs};
+use mindreel::nn::Precision;
+use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn mindreel() -> Command {
+    Command::cargo_bin("mindreel").expect("the binary is built for this test")
+}
+
+/// Code, stdout, stderr without the driver's own lines.
+fn outcome(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let stderr = text(output.stderr);
+    let ours: Vec<&str> = stderr.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect();
+    (output.status.code().expect("no signal"), text(output.stdout), ours.join("\n"))
+}
+
+/// The line of a refusal with this code.
+#[track_caller]
+fn refusal(command: &mut Command, code: i32) -> String {
+    let (got, stdout, stderr) = outcome(command);
+    assert_eq!(got, code, "{stdout}{stderr}");
+    assert!(stderr.starts_with("mindreel: ") && stderr.lines().count() == 1, "not one line: {stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
+    stderr
+}
+
+fn gpu() -> Option<Gpu> {
+    let options = Options { adapter: std::env::var("MINDREEL_ADAPTER").ok(), ..Default::default() };
+    match Gpu::open(&options) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// A `tiny` checkpoint in a folder of its own.
+fn tiny() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    mindreel().args(["init", "tiny", "--seed", "3", "--output"]).arg(&model).assert().success();
+    (folder, model)
+}
+
+fn write(path: &Path, tensors: &[(&str, &[usize])]) {
+    let values: Vec<Vec<f32>> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let mut values = vec![0.0; shape.iter().product()];
+            random::fill(name, &[values.len()], 1, &mut values);
+            values
+        })
+        .collect();
+    let tensors = tensors.iter().zip(&values);
+    let tensors = tensors.map(|((name, shape), values)| NewTensor::from_f32(*name, *shape, values));
+    weights::write(path, tensors.collect(), &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    for command in ["doctor", "info", "init", "forward"] {
+        let (code, stdout, stderr) = outcome(mindreel().args([command, "--help"]));
+        assert_eq!(code, 0);
+        assert!(stdout.contains("Usage: mindreel") && stdout.contains("Examples:"), "{command}: {stdout}");
+        assert!(stdout.lines().all(|line| line.chars().count() <= 120), "{command}: {stdout}");
+        assert!(stderr.is_empty());
+    }
+    let (code, stdout, _) = outcome(mindreel().arg("--help"));
+    assert!(code == 0 && stdout.contains("Exit codes"));
+    let (code, stdout, _) = outcome(mindreel().arg("--version"));
+    assert!(code == 0 && stdout.starts_with("mindreel "));
+}
+
+#[test]
+fn a_wrong_call_ends_with_2_in_one_line() {
+    let (code, stdout, _) = outcome(&mut mindreel());
+    assert!(code == 2 && stdout.is_empty());
+    for (args, wanted) in [
+        (&["forwrad"][..], "'forward'"),
+        (&["forward"], "--model"),
+        (&["forward", "--modle", "x"], "'--model'"),
+        (&["forward", "--model", "a", "--input", "b", "--output", "c", "--dtype", "f64"], "f32, f16"),
+        (&["init", "tinny", "--output", "never-made"], "did you mean 'tiny'?"),
+        (&["init", "tiny", "--output", "never-made", "--seed", "many"], "'many'"),
+        (&["info"], "info"),
+    ] {
+        let line = refusal(mindreel().args(args), 2);
+        assert!(line.contains(wanted), "{args:?}: {line}");
+    }
+    assert!(!Path::new("never-made").exists());
+}
+
+#[test]
+fn init_gives_the_same_bytes_for_the_same_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |name: &str, seed: &str| {
+        let into = folder.path().join(name);
+        let (code, stdout, stderr) =
+            outcome(mindreel().args(["init", "tiny", "--seed", seed, "--json", "--output"]).arg(&into));
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let result: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(result["seed"].to_string(), seed);
+        into
+    };
+    let (one, same, other) = (init("a", "5"), init("b", "5"), init("c", "6"));
+    let mut compared = 0;
+    for part in ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "semantic/model", "negative"]
+    {
+        let read = |model: &Path| std::fs::read(model.join(format!("{part}.safetensors"))).unwrap();
+        assert!(read(&one) == read(&same), "{part}");
+        assert!(read(&one) != read(&other), "{part}");
+        compared += read(&one).len();
+    }
+    assert!(compared > 1 << 20);
+    let names = std::fs::read_dir(&one).unwrap().count();
+    assert_eq!(names, 9, "six parts, two tensors, one index");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing temporary is left");
+    let line = refusal(mindreel().args(["init", "tiny", "--output"]).arg(&one), 5);
+    assert!(line.contains("--force"), "{line}");
+    mindreel().args(["init", "tiny", "--force", "--quiet", "--output"]).arg(&one).assert().success();
+}
+
+#[test]
+fn forward_gives_what_the_library_gives() {
+    let Some(gpu) = gpu() else { return };
+    let (folder, model) = tiny();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    let unet: &[(&str, &[usize])] =
+        &[("sample", &[1, 4, 3, 9, 7]), ("timestep", &[1]), ("encoder_hidden_states", &[1, 5, 64])];
+    let cases: [(&str, &[(&str, &[usize])], usize); 5] = [
+        ("unet", unet, 1),
+        ("vae", &[("latents", &[1, 4, 3, 5])], 1),
+        ("semantic", &[("eeg", &[2, 310])], 1),
+        ("seq2seq", &[("eeg", &[1, 7, 62, 100])], 2),
+        ("dynamics", &[("eeg", &[2, 1, 62, 400])], 1),
+    ];
+    for (part, tensors, n_outputs) in cases {
+        write(&input, tensors);
+        let paths = |command: &mut Command| {
+            let command = command.arg("forward").arg("--model").arg(&model).args(["--component", part]);
+            outcome(command.arg("--input").arg(&input).arg("--output").arg(&output).arg("--force"))
+        };
+        let (code, stdout, stderr) = paths(&mut mindreel());
+        assert_eq!((code, stderr.as_str()), (0, ""), "{part}");
+        let loaded = models::open(&gpu, &model.join(part), Precision::F32).unwrap();
+        let wanted = loaded.model.forward(&Inputs::open(&input).unwrap()).unwrap();
+        let file = Checkpoint::open(&output).unwrap();
+        assert_eq!((file.names().count(), wanted.len()), (n_outputs, n_outputs));
+        for tensor in wanted {
+            let got = file.get(tensor.name).unwrap();
+            assert_eq!((got.dtype, got.shape), (Dtype::F32, &tensor.shape[..]), "{part}");
+            assert_eq!(weights::to_f32(&got).unwrap(), tensor.values, "{part}");
+            assert!(tensor.values.iter().all(|value| value.is_finite()), "{part}");
+            assert!(stdout.contains(&format!("{} {:?}", tensor.name, tensor.shape)), "{stdout}");
+        }
+        let (code, _, _) = paths(mindreel().env("MINDREEL_ADAPTER", "no such card"));
+        assert_eq!(code, 4);
+    }
+}
+
+#[test]
+fn forward_names_what_is_wrong() {
+    if gpu().is_none() {
+        return;
+    }
+    let (folder, model) = tiny();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    write(&input, &[("eeg", &[2, 311])]);
+    let forward = |model: &Path, input: &Path, more: &[&str]| {
+        let mut command = mindreel();
+        command.arg("forward").arg("--model").arg(model).arg("--input").arg(input);
+        command.arg("--output").arg(&output).args(more);
+        command
+    };
+    let semantic = model.join("semantic");
+    let part = |name: &'static str| ["--component", name];
+    for (mut command, code, wanted) in [
+        (forward(&semantic, &input, &[]), 3, "wanted 310 features, got 311"),
+        (forward(&model, &input, &[]), 2, "name one of its parts"),
+        (forward(&model, &input, &part("unett")), 2, "did you mean 'unet'?"),
+        (forward(&semantic, &input, &part("unet")), 2, "it has no parts"),
+        (forward(&folder.path().join("nothing"), &input, &[]), 3, "cannot be read"),
+        (forward(&semantic, &folder.path().join("nothing"), &[]), 3, "cannot be read"),
+        (forward(&semantic, &semantic.join("config.json"), &[]), 3, "config.json"),
+        (forward(&model.join("vae"), &input, &[]), 3, "unknown input 'eeg'"),
+        (forward(&model.join("scheduler"), &input, &[]), 3, "config.json: cannot be read"),
+        (forward(&semantic, &input, &["--adapter", "no such card"]), 4, "no adapter is called"),
+    ] {
+        let line = refusal(&mut command, code);
+        assert!(line.contains(wanted), "{line}");
+        assert!(!output.exists());
+    }
+    std::fs::write(&output, "mine").unwrap();
+    assert!(refusal(&mut forward(&semantic, &input, &[]), 5).contains("--force"));
+    assert_eq!(std::fs::read(&output).unwrap(), b"mine");
+    write(&input, &[("eeg", &[2, 310])]);
+    let nowhere = output.join("below a file");
+    let mut command = mindreel();
+    command.arg("forward").arg("--model").arg(&semantic).arg("--input").arg(&input);
+    assert!(refusal(command.arg("--output").arg(nowhere), 5).contains("cannot be written"));
+}
+
+#[test]
+fn half_precision_stays_finite_and_near() {
+    if gpu().is_none() {
+        return;
+    }
+    let (folder, model) = tiny();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    write(
+        &input,
+        &[("sample", &[1, 4, 2, 9, 16]), ("timestep", &[1]), ("encoder_hidden_states", &[1, 77, 64])],
+    );
+    let run = |dtype: &str| {
+        let mut command = mindreel();
+        command.arg("forward").arg("--model").arg(model.join("unet")).arg("--input").arg(&input);
+        command.arg("--output").arg(&output).args(["--force", "--dtype", dtype]).assert().success();
+        weights::to_f32(&Checkpoint::open(&output).unwrap().get("sample").unwrap()).unwrap()
+    };
+    let (full, half) = (run("f32"), run("f16"));
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let difference = norm(&mut full.iter().zip(&half).map(|(a, b)| a - b));
+    let size = norm(&mut full.iter().copied());
+    assert!(difference / size < 5e-3, "{difference} of {size}"); // the contract's bound for f16
+}

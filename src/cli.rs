@@ -8,7 +8,9 @@ mod forward;
 mod info;
 mod init;
 mod progress;
+mod settings;
 mod stop;
+mod video;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Options};
@@ -64,6 +66,7 @@ enum Command {
     Info(info::Args),
     Init(init::Args),
     Forward(forward::Args),
+    Video(Box<video::Args>),
 }
 
 /// What every command is given: the global flags, and the two streams.
@@ -152,6 +155,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Info(args) => info::run(args, &shell),
         Command::Init(args) => init::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Video(args) => video::run(args, &shell),
     };
     match result {
         Ok(()) => 0,

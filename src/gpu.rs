@@ -286,16 +286,9 @@ impl Gpu {
     ) -> Result<()> {
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
-        if let (Some(from), Some(to)) = (&from.raw, &to.raw) {
-            if bytes > 0 {
-                state.recorder.push(Command::Copy {
-                    from: from.clone(),
-                    from_offset,
-                    to: to.clone(),
-                    to_offset,
-                    bytes,
-                });
-            }
+        if let (Some(from), Some(to), 1..) = (&from.raw, &to.raw, bytes) {
+            let (from, to) = (from.clone(), to.clone());
+            state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes });
         }
         Ok(())
     }

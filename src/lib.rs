@@ -23,6 +23,8 @@ pub mod nn;
 // where the wings meet
 pub mod diffusion;
 pub mod models;
+#[cfg(feature = "generate")]
+pub mod generate;
 
 // the door
 #[cfg(feature = "cli")]

@@ -144,6 +144,10 @@ fn check_device(op: &str, name: &str, tensor: &Tensor, x: &Tensor) -> Result<()>
     Err(Error::Device(format!("{op}: {name} and the input are on different devices")))
 }
 
+/// Most rows an invocation walks to spare itself loads: on a CPU more leave the nearest cache (64 take twice as
+/// long as 8).
+const ROWS_AT_ONCE: usize = 8;
+
 /// Rows an invocation walks when it shares the `items` (rows times units of a row) of a tensor with others:
 /// few on a card, which wants many invocations in flight; many on a CPU, which wants its loads shared.
 fn rows_per_invocation(gpu: &Gpu, items: u64, most: usize) -> usize {

@@ -224,7 +224,7 @@ impl Tensor {
     }
 
     /// A range of elements, as a shader sees it; its start lies on a multiple of 256 bytes
-    /// (as [`Tensor::row_windows`] makes them).
+    /// (as [`Gpu::row_windows`] makes them).
     pub fn window(&self, elements: Range<usize>) -> Binding<'_> {
         let size = self.dtype().bytes();
         Binding::new(&self.0.buffer, (elements.start * size) as u64, (elements.len() * size) as u64)

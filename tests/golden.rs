@@ -95,6 +95,44 @@ fn eeg_to_video_transformer() {
     }
 }
 
+#[cfg(feature = "generate")]
+#[test]
+fn a_guided_walk_of_twelve_steps() {
+    use mindreel::diffusion::{SchedulerConfig, plan};
+    use mindreel::generate::{Guidance, denoise};
+    use mindreel::models::{Config, UNet, UNetConfig, architecture};
+    use mindreel::tensor::Tensor;
+
+    let Some(gpu) = gpu() else { return };
+    let golden = Golden::open("ddim_guided");
+    let folder = tempfile::tempdir().unwrap();
+    golden.checkpoint(folder.path(), Dtype::F32);
+    let config = UNetConfig::new(&Config::open(folder.path().join("config.json")).unwrap()).unwrap();
+    let checkpoint = architecture("UNet3DConditionModel").unwrap().checkpoint(folder.path()).unwrap();
+    let load = |weights: &mindreel::nn::Weights| UNet::load(weights, &config, true);
+    let unet = mindreel::nn::open(&gpu, checkpoint, Precision::F32, load).unwrap().model;
+
+    let metadata = golden.file.metadata();
+    let scheduler = metadata["scheduler_config"].as_bytes();
+    let scheduler = SchedulerConfig::from_json("scheduler_config.json".as_ref(), scheduler).unwrap();
+    let steps = metadata["num_inference_steps"].parse().unwrap();
+    let plan = plan("ddim", &scheduler, steps, 0.0).unwrap();
+    let timesteps: Vec<f32> = plan.timesteps().map(|t| t as f32).collect();
+    assert_eq!(timesteps, golden.values("out.timesteps"));
+
+    let text_shape = golden.shape("in.encoder_hidden_states");
+    let text = Tensor::new(&gpu, &text_shape, &golden.values("in.encoder_hidden_states")).unwrap();
+    let [_, c, f, h, w] = golden.shape("in.latents")[..] else { panic!("five axes") };
+    let latents = Tensor::new(&gpu, &[c, f, h, w], &golden.values("in.latents")).unwrap();
+    let guidance = Guidance { scale: metadata["guidance_scale"].parse().unwrap(), text: &text };
+    let start = latents.permute(&[1, 2, 3, 0]).unwrap();
+    let end = denoise(&unet, &plan, start, &guidance, f, None, &mut |_| Ok(())).unwrap();
+    let end = end.permute(&[3, 0, 1, 2]).unwrap().to_vec().unwrap();
+    let error = relative_error(&end, &golden.values("out.latents"));
+    eprintln!("twelve guided steps: relative error {error:.1e}");
+    assert!(error <= 1e-3, "{error:.2e}");
+}
+
 #[test]
 fn the_plain_kernels_give_the_same() {
     if gpu().is_none() {

@@ -61,6 +61,14 @@ pub fn coefficients(plan: &Plan, motion: Motion, scaling_factor: f64) -> Result<
     Ok(Coefficients { latents: mixed.latents * scaling_factor, ..mixed })
 }
 
+/// The start without DANA: the same ᾱ, noise drawn for each frame alone.
+///
+/// Errors: as [`coefficients`].
+pub fn plain(plan: &Plan, scaling_factor: f64) -> Result<Coefficients> {
+    let mixed = coefficients(plan, Motion::Slow, scaling_factor)?;
+    Ok(Coefficients { each: mixed.each.hypot(mixed.shared), shared: 0.0, ..mixed })
+}
+
 /// The authors' script (`--reproduce-original`): β linear from 1e-4 to 0.02 over 500 times, a time drawn per
 /// clip, β 0.3 for fast and 0.2 for slow clips, latents as predicted. Their generator is not repeated: the time is
 /// splitmix64 of `seed` and `clip_idx`, modulo 500.

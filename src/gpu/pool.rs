@@ -128,7 +128,7 @@ mod tests {
     fn classes_waste_little_and_stay_aligned() {
         for bytes in [1, 255, 256, 257, 1000, 4097, 100_000, 134_217_728, 134_217_729] {
             let class = Pool::class(bytes);
-            assert!(class >= bytes && class % 256 == 0, "{bytes} -> {class}");
+            assert!(class >= bytes && class.is_multiple_of(256), "{bytes} -> {class}");
             assert!(bytes < 4096 || class as f64 <= bytes as f64 * 1.25, "{bytes} -> {class}");
         }
     }

@@ -55,7 +55,7 @@ impl ClipTextConfig {
             hidden_act,
             eos_token_id: config.size_or("eos_token_id", 49_407)? as i64,
         };
-        if sizes.num_attention_heads == 0 || sizes.hidden_size % sizes.num_attention_heads != 0 {
+        if sizes.num_attention_heads == 0 || !sizes.hidden_size.is_multiple_of(sizes.num_attention_heads) {
             return Err(config.wrong("num_attention_heads", "heads that divide hidden_size"));
         }
         Ok(sizes)

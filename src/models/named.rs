@@ -57,8 +57,11 @@ pub struct Architecture {
     /// Outputs with their shapes.
     pub outputs: &'static str,
     rename: fn(&str) -> Option<String>,
-    load: fn(&Weights, &Config, Option<&Checkpoint>) -> Result<Box<dyn Named>>,
+    load: Load,
 }
+
+/// Loads a model; the checkpoint is at hand for sizes that the config leaves out.
+type Load = fn(&Weights, &Config, Option<&Checkpoint>) -> Result<Box<dyn Named>>;
 
 /// Every architecture `forward`, `init` and `info` know.
 pub const ARCHITECTURES: &[Architecture] = &[

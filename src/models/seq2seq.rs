@@ -79,7 +79,10 @@ impl Seq2SeqConfig {
             n_classes: config.size_or("n_classes", 13)?,
             latent_shape,
         };
-        if sizes.n_heads == 0 || sizes.d_model % sizes.n_heads != 0 || sizes.d_model % 2 != 0 {
+        if sizes.n_heads == 0
+            || !sizes.d_model.is_multiple_of(sizes.n_heads)
+            || !sizes.d_model.is_multiple_of(2)
+        {
             return Err(config.wrong("d_model", "an even width that the heads divide"));
         }
         if sizes.n_times < 32 {

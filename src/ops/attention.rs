@@ -320,7 +320,7 @@ impl Tensor {
         if o.is_empty() {
             return Ok(o);
         }
-        let wide = width % 4 == 0;
+        let wide = width.is_multiple_of(4);
         let unit = if wide { 4 } else { 1 };
         let per_unit = |elements: usize| (elements / unit) as u32;
         // `videos` groups of `frames` images go together; a launch takes as many groups as fit a binding.

@@ -19,7 +19,7 @@ params! {
 }
 
 impl Tensor {
-    /// [.., channels] -> [.., channels]. The four vectors are [channels], f32.
+    /// [.., channels] -> [.., channels]. The four vectors are `[channels]`, f32.
     ///
     /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
     pub fn batch_norm(
@@ -51,7 +51,8 @@ impl Tensor {
         let units = channels / width as usize;
         let row_bytes = channels * self.dtype().bytes();
         for window in self.gpu().row_windows(op, rows, &[row_bytes])? {
-            let block = super::rows_per_invocation(self.gpu(), (window.len() * units) as u64, 64);
+            let items = (window.len() * units) as u64;
+            let block = super::rows_per_invocation(self.gpu(), items, super::ROWS_AT_ONCE);
             let params = Params {
                 units: units as u32,
                 rows: window.len() as u32,

@@ -590,11 +590,11 @@ pub(super) fn check_epilogue(op: &str, epilogue: &Epilogue, c_shape: &[usize], d
             return Err(Error::shape(op, format!("wanted an f32 bias [{n}] or [rows, {n}], got {got}")));
         }
     }
-    if let Some(residual) = epilogue.residual {
-        if residual.shape() != c_shape || residual.dtype() != dtype {
-            let got = format!("{:?} {:?}", residual.shape(), residual.dtype());
-            return Err(Error::shape(op, format!("wanted a residual {c_shape:?} {dtype:?}, got {got}")));
-        }
+    if let Some(residual) = epilogue.residual
+        && (residual.shape() != c_shape || residual.dtype() != dtype)
+    {
+        let got = format!("{:?} {:?}", residual.shape(), residual.dtype());
+        return Err(Error::shape(op, format!("wanted a residual {c_shape:?} {dtype:?}, got {got}")));
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ const MERGE: Kernel = Kernel::new("group_norm", "merge", SOURCES);
 const NORMALISE: Kernel = Kernel::new("group_norm", "normalise", SOURCES);
 const NORMALISE_SILU: Kernel = Kernel::new("group_norm", "normalise_silu", SOURCES);
 
-/// Most positions one invocation may have to sum up: the partial sums stay short, and so exact.
+/// Positions an invocation sums up: more make fewer partial sums, but walk further than the nearest cache.
+const POSITIONS: std::ops::RangeInclusive<usize> = 16..=32;
+/// Most positions one invocation may have to sum up where bindings are small: so short a sum stays exact.
 const MOST_POSITIONS: usize = 1024;
 
 params! {
@@ -46,7 +48,7 @@ struct Plan {
 
 impl Tensor {
     /// [images, positions.., channels] -> the same, normalised within each image and group of channels, then
-    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are [channels], f32.
+    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are `[channels]`, f32.
     ///
     /// Errors: below two axes, groups that do not divide the channels, other shapes or types of the vectors;
     /// [`Error::Limit`] for images no launch can walk.
@@ -81,7 +83,8 @@ impl Tensor {
         let slots = positions.div_ceil(plan.chunk);
         let group_channels = channels / groups;
         let merging = super::row_workgroup(self.gpu(), slots * group_channels, op)?;
-        let rows_at_once = super::rows_per_invocation(self.gpu(), (self.len() / width as usize) as u64, 64);
+        let items = (self.len() / width as usize) as u64;
+        let rows_at_once = super::rows_per_invocation(self.gpu(), items, super::ROWS_AT_ONCE);
         for first in (0..images).step_by(plan.images) {
             let n = plan.images.min(images - first);
             let parts = Tensor::empty(self.gpu(), &[n, slots, 2, channels], DType::F32)?;
@@ -155,7 +158,8 @@ impl Tensor {
         let limit = self.gpu().facts().limits.binding_bytes as usize;
         let row_bytes = channels * self.dtype().bytes();
         let items = self.len() as u64 / u64::from(super::width_of(channels));
-        let chunk = super::rows_per_invocation(self.gpu(), items, 64).max(16).min(positions);
+        let chunk = super::rows_per_invocation(self.gpu(), items, *POSITIONS.end());
+        let chunk = chunk.max(*POSITIONS.start()).min(positions);
         let whole = || std::iter::once(0..positions).collect();
         let parts_bytes = |chunk: usize| positions.div_ceil(chunk) * 2 * channels * 4;
         if self.bytes() as usize <= limit && images * parts_bytes(chunk) <= limit {
@@ -254,6 +258,12 @@ mod tests {
             case(&gpu, shape, groups, 0.3, false, 1e-5);
             case(&gpu, shape, groups, 0.3, true, 1e-5);
         }
+    }
+
+    #[test]
+    fn a_million_positions_stay_within_the_loops_of_a_software_adapter() {
+        let Some(gpu) = gpu() else { return };
+        case(&gpu, [1, 1_048_577, 4], 1, 0.3, false, 1e-5);
     }
 
     #[test]

@@ -21,7 +21,7 @@ params! {
 
 impl Tensor {
     /// [.., features] -> [.., features], each row with mean 0 and variance 1, then times `weight` and plus
-    /// `bias`, both [features], f32, where given.
+    /// `bias`, both `[features]`, f32, where given.
     ///
     /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
     pub fn layer_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {

@@ -222,9 +222,9 @@ mod tests {
             assert_eq!(y.shape(), [batch, m, n]);
             assert_close(&y.to_vec().unwrap(), &want, 5e-6, "transposed");
             let mut untransposed = vec![0.0; w.len()];
-            for at in 0..w.len() {
+            for (at, &value) in w.iter().enumerate() {
                 let (b, row, column) = (at / (n * k), at / k % n, at % k);
-                untransposed[(b * k + column) * n + row] = w[at];
+                untransposed[(b * k + column) * n + row] = value;
             }
             let right = Tensor::new(&gpu, &[batch, k, n], &untransposed).unwrap();
             assert_close(&left.matmul(&right, false).unwrap().to_vec().unwrap(), &want, 5e-6, "plain");
@@ -239,7 +239,7 @@ mod tests {
         assert!(tensor(&[2, 2, 3]).matmul(&tensor(&[3, 3, 4]), false).is_err());
         assert!(tensor(&[3]).matmul(&tensor(&[3]), false).is_err());
         let packed = Packed::from_bytes(&gpu, [2, 3, 1], SourceType::F32, &[0; 24], false).unwrap();
-        let error = tensor(&[5, 4]).linear(&packed, Epilogue::default()).err().expect("refused");
+        let error = tensor(&[5, 4]).linear(&packed, Epilogue::default()).expect_err("refused");
         assert!(error.to_string().contains("needs 3 inputs"), "{error}");
     }
 }

@@ -276,7 +276,7 @@ impl Segment {
 /// Raw bytes on the device, as words.
 fn stage(gpu: &Gpu, bytes: &[u8]) -> Result<Tensor> {
     let words = bytes.len().div_ceil(4);
-    if bytes.len() % 4 == 0 {
+    if bytes.len().is_multiple_of(4) {
         return Tensor::from_bytes(gpu, &[words], DType::U32, bytes);
     }
     let mut padded = bytes.to_vec();

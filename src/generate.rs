@@ -1,0 +1,436 @@
+//! The journey: EEG in, frames out.
+//!
+//! ```text
+//! Segments --features--> SemanticPredictor --> text [clip, tokens, width] --------------+
+//!          --windows---> EEG2VideoTransformer --> z0 [clip, frames, h, w, 4] --+         |
+//!          --samples---> GLMNet --> slow or fast ------------------------------DANA--> x_T
+//!                                                         x_T, text --> denoise --> VAE --> Frames
+//! ```
+//!
+//! Follows XuanhaoLiu/EEG2Video 7254ad8 `pipelines/pipeline_tuneeeg2video.py`; where that differs from the paper,
+//! [`Settings::reproduce_original`] does it the script's way.
+
+mod conditions;
+mod denoise;
+mod folder;
+
+pub use conditions::Conditions;
+pub use denoise::{Guidance, denoise};
+pub use folder::{Folder, Part};
+
+use crate::diffusion::{self, Plan, SchedulerConfig, dana};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::media::{Frames, frames::Rounding};
+use crate::models::{Halves, UNet, UNetConfig, Vae, VaeConfig};
+use crate::nn::{self, Precision, Weights};
+use crate::tensor::{DType, Tensor};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a user may choose; `None` follows the checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// Denoising steps (PNDM calls the model once more).
+    pub num_inference_steps: usize,
+    /// Push away from the unconditional prediction; 1 and below turn it off.
+    pub guidance_scale: f64,
+    /// `ddim`, `pndm` or `dpmsolver++`.
+    pub scheduler: Option<String>,
+    /// Fresh noise per step, DDIM only: 0 none, 1 as much as DDPM.
+    pub eta: f64,
+    /// Frames of a clip.
+    pub num_frames: Option<usize>,
+    /// Pixels, a multiple of 8.
+    pub height: Option<usize>,
+    /// Pixels, a multiple of 8.
+    pub width: Option<usize>,
+    /// Of all noise; clip i of one seed is the same whatever the batch.
+    pub seed: u64,
+    /// Clips denoised together.
+    pub batch_size: usize,
+    /// Frames per second of the clips.
+    pub frame_rate_fps: f64,
+    /// Start from noise alone, not from predicted latents.
+    pub without_seq2seq: bool,
+    /// Noise every frame by itself, not by predicted motion.
+    pub without_dana: bool,
+    /// The original script's arithmetic: its features, its start latents, its truncation.
+    pub reproduce_original: bool,
+    /// Decode in tiles of this many latents a side; memory of one tile.
+    pub vae_tile: Option<usize>,
+    /// Activations in f16.
+    pub half: bool,
+}
+
+impl Default for Settings {
+    /// The paper's: 100 steps, guidance 12.5, 3 frames per second.
+    fn default() -> Settings {
+        Settings {
+            num_inference_steps: 100,
+            guidance_scale: 12.5,
+            scheduler: None,
+            eta: 0.0,
+            num_frames: None,
+            height: None,
+            width: None,
+            seed: 0,
+            batch_size: 1,
+            frame_rate_fps: 3.0,
+            without_seq2seq: false,
+            without_dana: false,
+            reproduce_original: false,
+            vae_tile: None,
+            half: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Number type of activations.
+    pub fn precision(&self) -> Precision {
+        if self.half { Precision::F16 } else { Precision::F32 }
+    }
+
+    /// Refuses what no checkpoint can do.
+    ///
+    /// Errors: [`Error::Setting`] naming the flag.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |name: &str, detail: String| Err(Error::setting(name, detail));
+        if self.num_inference_steps == 0 {
+            return wrong("--num-inference-steps", "wanted 1 to 1000, got 0".into());
+        }
+        if !self.guidance_scale.is_finite() || self.guidance_scale < 0.0 {
+            return wrong("--guidance-scale", format!("wanted 0 or more, got {}", self.guidance_scale));
+        }
+        if !(self.eta.is_finite() && (0.0..=1.0).contains(&self.eta)) {
+            return wrong("--eta", format!("wanted 0 to 1, got {}", self.eta));
+        }
+        if !(self.frame_rate_fps.is_finite() && (0.1..=100.0).contains(&self.frame_rate_fps)) {
+            return wrong("--fps", format!("wanted 0.1 to 100, got {}", self.frame_rate_fps));
+        }
+        if self.batch_size == 0 || self.batch_size > 64 {
+            return wrong("--batch-size", format!("wanted 1 to 64, got {}", self.batch_size));
+        }
+        if self.num_frames.is_some_and(|n| n == 0 || n > 128) {
+            return wrong("--num-frames", format!("wanted 1 to 128, got {}", self.num_frames.unwrap_or(0)));
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of a run, settled between settings and checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// Frames of a clip.
+    pub num_frames: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Latents.
+    pub latent_height: usize,
+    /// Latents.
+    pub latent_width: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+}
+
+/// What a run needs of the device, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Weights of UNet and decoder.
+    pub weights: u64,
+    /// Most at once, weights included, over encoding EEG, denoising and decoding.
+    pub peak: u64,
+}
+
+/// A clip, decoded.
+pub struct Clip {
+    /// Place in the input.
+    pub index: usize,
+    /// Pictures.
+    pub frames: Frames,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Model calls of all clips, done and in all.
+    Denoising(usize, usize),
+    /// A batch of clips goes through the decoder.
+    Decoding,
+}
+
+/// A run about to start: sizes, walk and need are known, nothing is loaded.
+pub struct Run {
+    gpu: Gpu,
+    folder: Folder,
+    settings: Settings,
+    sizes: Sizes,
+    plan: Plan,
+    scheduler: String,
+    need: Need,
+    unet: UNetConfig,
+    vae: VaeConfig,
+}
+
+impl Run {
+    /// Settles everything that can be settled without computing.
+    ///
+    /// Errors: [`Error::Setting`] for a flag out of range, [`Error::Format`] and [`Error::Weights`] for a
+    /// checkpoint that does not fit together.
+    pub fn new(gpu: &Gpu, folder: Folder, settings: Settings) -> Result<Run> {
+        settings.check()?;
+        let unet = UNetConfig::new(&folder.config(Part::Unet)?)?;
+        let vae = VaeConfig::new(&folder.config(Part::Vae)?)?;
+        let sizes = sizes(&folder, &settings, &unet, &vae)?;
+        let config = match folder.scheduler_config() {
+            Some(path) => SchedulerConfig::open(path)?,
+            None => SchedulerConfig::stable_diffusion(),
+        };
+        let scheduler = settings.scheduler.clone().unwrap_or(config.sampler().unwrap_or("ddim").to_string());
+        let plan = diffusion::plan(&scheduler, &config, settings.num_inference_steps, settings.eta)?;
+        let need = Need { weights: 0, peak: 0 };
+        let mut run = Run { gpu: gpu.clone(), folder, settings, sizes, plan, scheduler, need, unet, vae };
+        run.need = run.reckon()?;
+        Ok(run)
+    }
+
+    /// Sizes of the clips.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Memory it will take.
+    pub fn need(&self) -> Need {
+        self.need
+    }
+
+    /// The sampler's name.
+    pub fn scheduler(&self) -> &str {
+        &self.scheduler
+    }
+
+    /// Model calls per batch of clips.
+    pub fn n_calls(&self) -> usize {
+        self.plan.steps().len()
+    }
+
+    /// Settings as given.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The checkpoint.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Runs one step and one decode on a plan: the same code, no memory.
+    fn reckon(&self) -> Result<Need> {
+        let plan = self.gpu.planner();
+        let load = |part: Part| -> Result<Weights> {
+            let checkpoint = Arc::new(self.folder.checkpoint(part)?);
+            Ok(Weights::planned(&plan, Some(checkpoint), self.settings.precision()))
+        };
+        let unet = UNet::load(&load(Part::Unet)?, &self.unet, true)?;
+        let vae = Vae::load(&load(Part::Vae)?, &self.vae, Halves::Decoder)?;
+        let weights = plan.memory().live;
+        let batch = self.settings.batch_size;
+        let guided = if self.settings.guidance_scale > 1.0 { 2 } else { 1 };
+        let Sizes { num_frames, latent_height, latent_width, latent_channels, .. } = self.sizes;
+        let shape = [batch * num_frames, latent_height, latent_width, latent_channels];
+        let x = Tensor::empty(&plan, &shape, DType::F32)?;
+        let text = Tensor::empty(&plan, &[guided * batch, 77, self.unet.cross_attention_dim], unet.dtype())?;
+        let first = diffusion::plan("ddim", &SchedulerConfig::stable_diffusion(), 1, 0.0)?;
+        let guidance = Guidance { scale: self.settings.guidance_scale, text: &text };
+        let x = denoise(&unet, &first, x, &guidance, num_frames, None, &mut |_| Ok(()))?;
+        self.decode(&vae, &x.narrow(0, 0, num_frames)?)?;
+        let peak = plan.memory().peak_reserved.max(conditions::need(&plan, &self.folder, &self.settings)?);
+        Ok(Need { weights, peak })
+    }
+
+    /// Makes the clips of `conditions`, batch after batch, and hands each to `sink` as soon as it is whole.
+    ///
+    /// Errors: [`Error::Interrupted`] when `stop` is set, between steps; what `sink` returns; GPU trouble.
+    pub fn make(
+        &self,
+        conditions: &Conditions,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Stage),
+        sink: &mut dyn FnMut(Clip) -> Result<()>,
+    ) -> Result<()> {
+        let precision = self.settings.precision();
+        let unet = nn::open(&self.gpu, self.folder.checkpoint(Part::Unet)?, precision, |weights| {
+            UNet::load(weights, &self.unet, true)
+        })?
+        .model;
+        let vae_file = self.folder.checkpoint(Part::Vae)?;
+        let vae =
+            nn::open(&self.gpu, vae_file, precision, |weights| Vae::load(weights, &self.vae, Halves::Decoder))?
+                .model;
+        let total = conditions.n_clips() * self.n_calls();
+        let mut done = 0;
+        let clips: Vec<usize> = (0..conditions.n_clips()).collect();
+        for batch in clips.chunks(self.settings.batch_size) {
+            let latents = self.denoise_batch(&unet, conditions, batch, stop, &mut |calls| {
+                watch(Stage::Denoising(done + calls * batch.len(), total));
+            })?;
+            done += self.n_calls() * batch.len();
+            for (place, &index) in batch.iter().enumerate() {
+                watch(Stage::Decoding);
+                let n = self.sizes.num_frames;
+                let pixels = self.decode(&vae, &latents.narrow(0, place * n, n)?)?;
+                sink(Clip { index, frames: self.frames(&pixels)? })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Start latents of some clips, walked down: [clips * frames, h, w, c].
+    fn denoise_batch(
+        &self,
+        unet: &UNet,
+        conditions: &Conditions,
+        clips: &[usize],
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<Tensor> {
+        let starts: Vec<Tensor> =
+            clips.iter().map(|&clip| self.start(conditions, clip)).collect::<Result<_>>()?;
+        let x = Tensor::concat(&starts.iter().collect::<Vec<_>>(), 0)?;
+        let guided = self.settings.guidance_scale > 1.0 && conditions.has_text();
+        let text = conditions.text(&self.gpu, clips, guided)?.cast(unet.dtype())?;
+        let scale = if guided { self.settings.guidance_scale } else { 1.0 };
+        let guidance = Guidance { scale, text: &text };
+        let mut noise = |step: usize| -> Result<Tensor> {
+            let of_clip = |&clip: &usize| {
+                let stream = stream(clip, Use::Step(step));
+                Tensor::normal(&self.gpu, &self.latent_shape(), self.settings.seed, stream)
+            };
+            let each: Vec<Tensor> = clips.iter().map(of_clip).collect::<Result<_>>()?;
+            Tensor::concat(&each.iter().collect::<Vec<_>>(), 0)
+        };
+        let frames = self.sizes.num_frames;
+        denoise(unet, &self.plan, x, &guidance, frames, Some(&mut noise), &mut |calls| {
+            watch(calls);
+            match stop.load(Ordering::Relaxed) {
+                true => Err(Error::Interrupted("clips that were finished are whole".into())),
+                false => Ok(()),
+            }
+        })
+    }
+
+    fn latent_shape(&self) -> [usize; 4] {
+        let Sizes { num_frames, latent_height, latent_width, latent_channels, .. } = self.sizes;
+        [num_frames, latent_height, latent_width, latent_channels]
+    }
+
+    /// x_T of one clip.
+    fn start(&self, conditions: &Conditions, clip: usize) -> Result<Tensor> {
+        let shape = self.latent_shape();
+        let seed = self.settings.seed;
+        let each = Tensor::normal(&self.gpu, &shape, seed, stream(clip, Use::Frames))?;
+        let Some(z0) = conditions.latents(&self.gpu, clip)? else { return Ok(each) };
+        if z0.shape() != shape {
+            let detail = format!("seq2seq predicts {:?}, the clip is {shape:?}; leave the sizes to the checkpoint", z0.shape());
+            return Err(Error::setting("--num-frames, --height, --width", detail));
+        }
+        let original = self.settings.reproduce_original;
+        let scaling = self.vae.scaling_factor;
+        let c = match conditions.motion(clip) {
+            Some(motion) if original => dana::original(motion, seed, clip as u64)?,
+            Some(motion) => dana::coefficients(&self.plan, motion, scaling)?,
+            // Without DANA the script takes the predicted latents as they are.
+            None if original => return Ok(z0),
+            None => dana::plain(&self.plan, scaling)?,
+        };
+        if c.shared == 0.0 {
+            return Tensor::combine(&[(&z0, c.latents), (&each, c.each)]);
+        }
+        let [_, h, w, channels] = shape;
+        let shared = Tensor::normal(&self.gpu, &[1, h, w, channels], seed, stream(clip, Use::Shared))?;
+        Tensor::combine(&[(&z0, c.latents), (&each, c.each), (&shared.expand(&shape)?, c.shared)])
+    }
+
+    /// Scaled latents of one clip to pixels, one frame at a time.
+    fn decode(&self, vae: &Vae, latents: &Tensor) -> Result<Tensor> {
+        let latents = latents.scale((1.0 / self.vae.scaling_factor) as f32, 0.0)?.cast(vae.dtype())?;
+        match self.settings.vae_tile {
+            Some(tile) => vae.decode_tiled(&latents, tile),
+            None => vae.decode_sliced(&latents),
+        }
+    }
+
+    /// Pixels in [-1, 1] to pictures.
+    fn frames(&self, pixels: &Tensor) -> Result<Frames> {
+        let &[count, height, width, _] = pixels.shape() else {
+            return Err(Error::shape("frames", format!("wanted pictures, got {:?}", pixels.shape())));
+        };
+        let unit = pixels.scale(0.5, 0.5)?.to_vec()?;
+        if let Some(at) = unit.iter().position(|v| !v.is_finite()) {
+            let detail = format!(
+                "value {at} of the decoded pixels is not a number; the checkpoint may be broken{}",
+                if self.settings.half { ", or too large for f16: try --dtype f32" } else { "" }
+            );
+            return Err(Error::Device(detail));
+        }
+        let rounding = if self.settings.reproduce_original { Rounding::Truncate } else { Rounding::Nearest };
+        Frames::from_unit(&unit, count, height, width, self.settings.frame_rate_fps, rounding)
+    }
+}
+
+/// What a stream of noise is for; every use of every clip has its own.
+enum Use {
+    Frames,
+    Shared,
+    Step(usize),
+}
+
+fn stream(clip: usize, purpose: Use) -> u64 {
+    let low = match purpose {
+        Use::Frames => 0,
+        Use::Shared => 1,
+        Use::Step(step) => 2 + step as u64,
+    };
+    (clip as u64) << 20 | low
+}
+
+/// Settles frames, height and width: what was asked for, else what the checkpoint says, else what its parts imply.
+fn sizes(folder: &Folder, settings: &Settings, unet: &UNetConfig, vae: &VaeConfig) -> Result<Sizes> {
+    let scale = vae.downscale();
+    let said = |key: &str| folder.index().map_or(Ok(None), |index| index.get(key).map(|_| index.size(key)).transpose());
+    let side = unet.sample_size.map(|side| side * scale);
+    let (height, width) = match (said("height")?, said("width")?, side) {
+        (Some(height), Some(width), _) => (height, width),
+        // The size EEG2Video fine-tunes Stable Diffusion v1-4 at.
+        (_, _, Some(512)) | (_, _, None) => (288, 512),
+        (_, _, Some(side)) => (side, side),
+    };
+    let (height, width) = (settings.height.unwrap_or(height), settings.width.unwrap_or(width));
+    let num_frames = settings.num_frames.or(said("num_frames")?).unwrap_or(6);
+    for (flag, pixels) in [("--height", height), ("--width", width)] {
+        if pixels == 0 || pixels % scale != 0 || pixels > 8192 {
+            let near = (pixels.clamp(scale, 8192) + scale / 2) / scale * scale;
+            let detail = format!("wanted a multiple of {scale} up to 8192, got {pixels}; the nearest is {near}");
+            return Err(Error::setting(flag, detail));
+        }
+    }
+    if vae.latent_channels != unet.in_channels || unet.in_channels != unet.out_channels {
+        let detail = format!(
+            "the VAE has {} latent channels, the UNet takes {} and gives {}",
+            vae.latent_channels, unet.in_channels, unet.out_channels
+        );
+        return Err(Error::format(folder.path(), detail));
+    }
+    Ok(Sizes {
+        num_frames,
+        height,
+        width,
+        latent_height: height / scale,
+        latent_width: width / scale,
+        latent_channels: vae.latent_channels,
+    })
+}

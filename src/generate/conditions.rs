@@ -1,0 +1,328 @@
+//! What steers the denoiser, from EEG or from prompts: text embeddings, start latents, motion. Each model is loaded,
+//! run over all clips, and let go before the denoiser comes.
+
+use super::{Folder, Part, Settings};
+use crate::diffusion::dana::Motion;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::{
+    ClipText, ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig,
+};
+use crate::nn::{self, Weights};
+use crate::signal::{StandardScaler, Segments, features, windows};
+use crate::tensor::{DType, Tensor};
+use crate::tokenizers::ClipTokenizer;
+use crate::weights::{self, Checkpoint};
+use std::sync::Arc;
+
+/// Clips that go through an EEG model at once.
+const BATCH: usize = 16;
+
+/// Conditioning of all clips, on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conditions {
+    n_clips: usize,
+    tokens: usize,
+    width: usize,
+    /// [tokens, width]
+    unconditional: Vec<f32>,
+    /// [n_clips, tokens, width]
+    text: Option<Vec<f32>>,
+    /// [n_clips, frames, h, w, c] with the shape of one clip.
+    latents: Option<([usize; 4], Vec<f32>)>,
+    motion: Option<Vec<Motion>>,
+}
+
+impl Conditions {
+    /// From EEG segments, with whatever parts the checkpoint has and the settings leave on.
+    ///
+    /// Errors: features, channels or samples that a part does not take, by name; as [`nn::open`].
+    pub fn from_eeg(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Conditions> {
+        let text = match folder.has(Part::Semantic) {
+            true => Some(embeddings(gpu, folder, settings, eeg)?),
+            false => None,
+        };
+        let (mut latents, mut motion) = (None, None);
+        if folder.has(Part::Seq2seq) && !settings.without_seq2seq {
+            latents = Some(predicted_latents(gpu, folder, settings, eeg)?);
+            if folder.has(Part::Dynamics) && !settings.without_dana {
+                motion = Some(predicted_motion(gpu, folder, settings, eeg)?);
+            }
+        }
+        let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
+        if let Some(([t, w], _)) = &text {
+            if [*t, *w] != [tokens, width] {
+                let detail = format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
+                return Err(Error::format(folder.path(), detail));
+            }
+        }
+        let text = text.map(|(_, text)| text);
+        Ok(Conditions { n_clips: eeg.n, tokens, width, unconditional, text, latents, motion })
+    }
+
+    /// From prompts, one clip each.
+    ///
+    /// Errors: a checkpoint without tokenizer and text encoder.
+    pub fn from_prompts(gpu: &Gpu, folder: &Folder, settings: &Settings, prompts: &[String]) -> Result<Conditions> {
+        let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
+        let (_, text) = encode(gpu, folder, settings, prompts)?;
+        Ok(Conditions {
+            n_clips: prompts.len(),
+            tokens,
+            width,
+            unconditional,
+            text: Some(text),
+            latents: None,
+            motion: None,
+        })
+    }
+
+    /// Clips.
+    pub fn n_clips(&self) -> usize {
+        self.n_clips
+    }
+
+    /// Whether there is anything beside the unconditional embedding.
+    pub fn has_text(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// Text embeddings of some clips; with `guided`, as many unconditional ones before them.
+    pub fn text(&self, gpu: &Gpu, clips: &[usize], guided: bool) -> Result<Tensor> {
+        let size = self.tokens * self.width;
+        let mut values = Vec::new();
+        if guided {
+            clips.iter().for_each(|_| values.extend_from_slice(&self.unconditional));
+        }
+        for &clip in clips {
+            match &self.text {
+                Some(text) => values.extend_from_slice(&text[clip * size..(clip + 1) * size]),
+                None => values.extend_from_slice(&self.unconditional),
+            }
+        }
+        Tensor::new(gpu, &[values.len() / size, self.tokens, self.width], &values)
+    }
+
+    /// Predicted latents of a clip, unscaled, [frames, h, w, c].
+    pub fn latents(&self, gpu: &Gpu, clip: usize) -> Result<Option<Tensor>> {
+        let Some((shape, values)) = &self.latents else { return Ok(None) };
+        let size: usize = shape.iter().product();
+        Tensor::new(gpu, shape, &values[clip * size..(clip + 1) * size]).map(Some)
+    }
+
+    /// Predicted motion of a clip.
+    pub fn motion(&self, clip: usize) -> Option<Motion> {
+        self.motion.as_ref().map(|motion| motion[clip])
+    }
+}
+
+/// Most memory any of the conditioning parts takes, by running it on a plan.
+pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u64> {
+    let mut most = 0;
+    let mut part = |part: Part, run: &dyn Fn(&Weights, &Checkpoint) -> Result<()>| -> Result<()> {
+        if folder.has(part) {
+            let plan = plan.planner();
+            let checkpoint = Arc::new(folder.checkpoint(part)?);
+            run(&Weights::planned(&plan, Some(checkpoint.clone()), settings.precision()), &checkpoint)?;
+            most = most.max(plan.memory().peak_reserved);
+        }
+        Ok(())
+    };
+    part(Part::Semantic, &|weights, file| {
+        let config = SemanticConfig::new(&folder.config(Part::Semantic)?, Some(file))?;
+        let x = Tensor::empty(weights.gpu(), &[BATCH, config.n_features], weights.dtype())?;
+        SemanticPredictor::load(weights, &config)?.forward(&x).map(drop)
+    })?;
+    part(Part::Seq2seq, &|weights, _| {
+        let config = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
+        let shape = [BATCH, config.n_windows, config.n_chans, config.n_times];
+        let x = Tensor::empty(weights.gpu(), &shape, weights.dtype())?;
+        Seq2Seq::load(weights, &config)?.forward(&x).map(drop)
+    })?;
+    Ok(most)
+}
+
+/// DE features through the semantic predictor: [clips, tokens, width].
+fn embeddings(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<([usize; 2], Vec<f32>)> {
+    let checkpoint = folder.checkpoint(Part::Semantic)?;
+    let config = SemanticConfig::new(&folder.config(Part::Semantic)?, Some(&checkpoint))?;
+    let n_features = eeg.n_channels * features::BANDS.len();
+    if config.n_features != n_features {
+        let detail = format!(
+            "semantic takes {} features, {} channels in {} bands give {n_features}",
+            config.n_features, eeg.n_channels, features::BANDS.len()
+        );
+        return Err(Error::format(folder.path(), detail));
+    }
+    let form = match settings.reproduce_original {
+        true => features::Form::Original,
+        false => features::Form::Corrected,
+    };
+    let rows = eeg.n * eeg.n_channels;
+    let (de, _) = features::de_psd(&eeg.data, rows, eeg.n_samples, eeg.sample_rate_hz, form)?;
+    let de = match scaler(folder, "features", n_features)? {
+        Some(scaler) => scaler.transform(&de)?,
+        None => de,
+    };
+    let de: Vec<f32> = de.into_iter().map(|v| v as f32).collect();
+    let model = nn::open(gpu, checkpoint, settings.precision(), |weights| SemanticPredictor::load(weights, &config))?.model;
+    let dtype = activations(gpu, settings);
+    let text = in_batches(eeg.n, |clips| {
+        let values = &de[clips.start * n_features..clips.end * n_features];
+        let x = Tensor::new(gpu, &[clips.len(), n_features], values)?.cast(dtype)?;
+        model.forward(&x)?.to_vec()
+    })?;
+    Ok(([config.n_tokens, config.emb_dim], text))
+}
+
+/// EEG windows through the sequence model: [clips, frames, h, w, c].
+fn predicted_latents(
+    gpu: &Gpu,
+    folder: &Folder,
+    settings: &Settings,
+    eeg: &Segments,
+) -> Result<([usize; 4], Vec<f32>)> {
+    let config = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
+    let eeg_values = standardized(folder, eeg)?;
+    let step = config.n_times / 2;
+    let mut all = Vec::new();
+    for clip in eeg_values.chunks(eeg.n_channels * eeg.n_samples) {
+        let (values, n) = windows::sliding(clip, eeg.n_channels, config.n_times, step)?;
+        if n != config.n_windows || eeg.n_channels != config.n_chans {
+            let detail = format!(
+                "seq2seq takes {} windows of {} x {}, a clip gives {n} of {} x {}",
+                config.n_windows, config.n_chans, config.n_times, eeg.n_channels, config.n_times
+            );
+            return Err(Error::format(folder.path(), detail));
+        }
+        all.extend(values);
+    }
+    let open = |weights: &Weights| Seq2Seq::load(weights, &config);
+    let model = nn::open(gpu, folder.checkpoint(Part::Seq2seq)?, settings.precision(), open)?.model;
+    let which = if settings.reproduce_original { Frames::Original } else { Frames::Decoded };
+    let (size, dtype) = (config.n_windows * config.n_chans * config.n_times, activations(gpu, settings));
+    let latents = in_batches(eeg.n, |clips| {
+        let shape = [clips.len(), config.n_windows, config.n_chans, config.n_times];
+        let x = Tensor::new(gpu, &shape, &all[clips.start * size..clips.end * size])?.cast(dtype)?;
+        let (_, latents) = model.forward(&x)?;
+        model.frames(&latents, which)?.to_vec()
+    })?;
+    let [c, h, w] = config.latent_shape;
+    Ok(([config.n_windows - 1, h, w, c], latents))
+}
+
+/// EEG through the dynamics classifier: class 1 is fast. A window shorter than the clip is moved along it and the
+/// scores are averaged.
+fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Vec<Motion>> {
+    let config = EegConfig::new(&folder.config(Part::Dynamics)?)?;
+    if config.n_outputs != 2 || config.n_chans != eeg.n_channels || config.n_times > eeg.n_samples {
+        let detail = format!(
+            "dynamics gives {} classes from {} x {}, wanted 2 (slow, fast) from a clip of {} x {}",
+            config.n_outputs, config.n_chans, config.n_times, eeg.n_channels, eeg.n_samples
+        );
+        return Err(Error::format(folder.path(), detail));
+    }
+    let open = |weights: &Weights| GlmNet::load(weights, &config);
+    let model = nn::open(gpu, folder.checkpoint(Part::Dynamics)?, settings.precision(), open)?.model;
+    let (values, dtype) = (standardized(folder, eeg)?, activations(gpu, settings));
+    let size = eeg.n_channels * eeg.n_samples;
+    let scores = in_batches(eeg.n, |clips| {
+        let mut scores = Vec::new();
+        for clip in values[clips.start * size..clips.end * size].chunks(size) {
+            let (parts, n) = windows::sliding(clip, eeg.n_channels, config.n_times, config.n_times)?;
+            let x = Tensor::new(gpu, &[n, config.n_chans, config.n_times], &parts)?.cast(dtype)?;
+            scores.extend(model.forward(&x)?.mean(&[0])?.to_vec()?);
+        }
+        Ok(scores)
+    })?;
+    Ok(scores.chunks(2).map(|s| if s[1] > s[0] { Motion::Fast } else { Motion::Slow }).collect())
+}
+
+/// The embedding of nothing: from the checkpoint, or of the empty prompt.
+fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usize, usize, Vec<f32>)> {
+    let Some(path) = folder.file("negative.safetensors") else {
+        let ([tokens, width], text) = encode(gpu, folder, settings, &[String::new()])?;
+        return Ok((tokens, width, text));
+    };
+    let file = Checkpoint::open(&path)?;
+    let view = file.views().next().ok_or_else(|| Error::format(&path, "holds no tensor"))?;
+    let (tokens, width) = match view.shape {
+        &[tokens, width] | &[1, tokens, width] => (tokens, width),
+        other => return Err(Error::format(&path, format!("wanted [tokens, width], got {other:?}"))),
+    };
+    Ok((tokens, width, weights::to_f32(&view)?))
+}
+
+/// Prompts through tokenizer and text encoder: ([tokens, width], [prompts, tokens, width]).
+fn encode(gpu: &Gpu, folder: &Folder, settings: &Settings, prompts: &[String]) -> Result<([usize; 2], Vec<f32>)> {
+    if !folder.has(Part::TextEncoder) {
+        let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
+        return Err(Error::format(folder.path(), detail));
+    }
+    let tokenizer = ClipTokenizer::open(folder.path().join("tokenizer"))?;
+    let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
+    let open = |weights: &Weights| ClipText::load(weights, &config);
+    let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, settings.precision(), open)?.model;
+    let tokens = config.max_position_embeddings;
+    let ids: Vec<Vec<i64>> = prompts.iter().map(|text| tokenizer.encode(text, tokens)).collect::<Result<_>>()?;
+    let text = in_batches(prompts.len(), |batch| {
+        model.forward(&ids[batch.clone()].concat(), batch.len())?.0.to_vec()
+    })?;
+    Ok(([tokens, config.hidden_size], text))
+}
+
+/// Raw samples with mean 0 and deviation 1: by the checkpoint's `eeg` scaler, else each channel of each clip by
+/// itself.
+fn standardized(folder: &Folder, eeg: &Segments) -> Result<Vec<f32>> {
+    let scaler = scaler(folder, "eeg", eeg.n_channels)?;
+    let mut values = eeg.data.clone();
+    for (row, samples) in values.chunks_mut(eeg.n_samples).enumerate() {
+        let (mean, scale) = match &scaler {
+            Some(scaler) => (scaler.mean[row % eeg.n_channels], scaler.scale[row % eeg.n_channels]),
+            None => {
+                let n = samples.len() as f64;
+                let mean = samples.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+                let variance = samples.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+                (mean, if variance > 0.0 { variance.sqrt() } else { 1.0 })
+            }
+        };
+        samples.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / scale) as f32);
+    }
+    Ok(values)
+}
+
+/// `<name>.mean` and `<name>.scale` of scaler.safetensors.
+fn scaler(folder: &Folder, name: &str, n: usize) -> Result<Option<StandardScaler>> {
+    let Some(path) = folder.file("scaler.safetensors") else { return Ok(None) };
+    let file = Checkpoint::open(&path)?;
+    let vector = |part: &str| -> Result<Option<Vec<f64>>> {
+        let Some(view) = file.get(&format!("{name}.{part}")) else { return Ok(None) };
+        if view.n_values() != n {
+            let detail = format!("'{name}.{part}' holds {} values, wanted {n}", view.n_values());
+            return Err(Error::format(&path, detail));
+        }
+        let values: Vec<f64> = weights::to_f32(&view)?.into_iter().map(f64::from).collect();
+        if values.iter().any(|v| !v.is_finite() || (part == "scale" && *v <= 0.0)) {
+            return Err(Error::format(&path, format!("'{name}.{part}' holds values no scaler can have")));
+        }
+        Ok(Some(values))
+    };
+    match (vector("mean")?, vector("scale")?) {
+        (Some(mean), Some(scale)) => Ok(Some(StandardScaler { mean, scale })),
+        (None, None) => Ok(None),
+        _ => Err(Error::format(&path, format!("wanted both '{name}.mean' and '{name}.scale', got one"))),
+    }
+}
+
+fn activations(gpu: &Gpu, settings: &Settings) -> DType {
+    if settings.half && gpu.facts().features.f16 { DType::F16 } else { DType::F32 }
+}
+
+/// Runs `run` over `n` clips, some at a time, and joins what it gives.
+fn in_batches(n: usize, mut run: impl FnMut(std::ops::Range<usize>) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+    let mut all = Vec::new();
+    for start in (0..n).step_by(BATCH) {
+        all.extend(run(start..n.min(start + BATCH))?);
+    }
+    Ok(all)
+}

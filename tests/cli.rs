@@ -70,7 +70,7 @@ fn write(path: &Path, tensors: &[(&str, &[usize])]) {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["doctor", "info", "init", "forward"] {
+    for command in ["doctor", "info", "init", "forward", "video"] {
         let (code, stdout, stderr) = outcome(mindreel().args([command, "--help"]));
         assert_eq!(code, 0);
         assert!(stdout.contains("Usage: mindreel") && stdout.contains("Examples:"), "{command}: {stdout}");
@@ -94,7 +94,7 @@ fn a_wrong_call_ends_with_2_in_one_line() {
         (&["forward", "--model", "a", "--input", "b", "--output", "c", "--dtype", "f64"], "f32, f16"),
         (&["init", "tinny", "--output", "never-made"], "did you mean 'tiny'?"),
         (&["init", "tiny", "--output", "never-made", "--seed", "many"], "'many'"),
-        (&["info"], "info"),
+        (&["info"], "<PATH>"),
     ] {
         let line = refusal(mindreel().args(args), 2);
         assert!(line.contains(wanted), "{args:?}: {line}");
@@ -235,4 +235,146 @@ fn half_precision_stays_finite_and_near() {
     let difference = norm(&mut full.iter().zip(&half).map(|(a, b)| a - b));
     let size = norm(&mut full.iter().copied());
     assert!(difference / size < 5e-3, "{difference} of {size}"); // the contract's bound for f16
+}
+
+#[test]
+fn doctor_tells_what_there_is() {
+    let (code, stdout, _) = outcome(mindreel().args(["doctor", "--json", "--quiet"]));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["mindreel"], env!("CARGO_PKG_VERSION"));
+    if gpu().is_some() {
+        assert_eq!((code, &report["verdict"]), (0, &Value::from("ok")), "{stdout}");
+        assert!(report["self_test"].as_array().unwrap().len() >= 6);
+        assert_eq!(report["adapters"][0]["index"], 0);
+        assert!(report["would_run"][0]["peak_bytes"].as_u64().unwrap() > 1 << 30);
+        let (code, stdout, stderr) = outcome(mindreel().args(["doctor", "--adapter", "no such card"]));
+        assert!(code == 4 && stdout.contains("verdict: no adapter"), "{stdout}");
+        assert!(stderr.contains("no adapter is called 'no such card'") && stderr.lines().count() == 1);
+    } else {
+        assert_eq!((code, &report["verdict"]), (4, &Value::from("no adapter")));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_driver_doctor_says_what_to_install() {
+    let mut command = mindreel();
+    // The loader's two names for the same list of drivers.
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent").arg("doctor");
+    let (code, stdout, stderr) = outcome(&mut command);
+    assert_eq!(code, 4, "{stdout}");
+    assert!(stdout.contains("mesa-vulkan-drivers") && stdout.contains("none found"), "{stdout}");
+    assert!(stderr.starts_with("mindreel: gpu: no adapter found") && stderr.lines().count() == 1, "{stderr}");
+}
+
+fn info(args: &[&str], path: &Path) -> (String, Value) {
+    let (code, text, stderr) = outcome(mindreel().arg("info").args(args).arg(path));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{text}");
+    let (code, json, _) = outcome(mindreel().arg("info").args(args).arg(path).arg("--json"));
+    assert_eq!(code, 0);
+    (text, serde_json::from_str(&json).unwrap())
+}
+
+#[test]
+fn info_lists_the_architectures() {
+    let (code, stdout, _) = outcome(mindreel().args(["info", "--models"]));
+    assert_eq!(code, 0);
+    for wanted in ["UNet3DConditionModel", "encoder_hidden_states", "909,120,004", "83,653,863", "894,559,136"] {
+        assert!(stdout.contains(wanted), "{wanted}: {stdout}");
+    }
+}
+
+#[test]
+fn info_looks_into_checkpoints() {
+    let (_folder, model) = tiny();
+    let (text, json) = info(&[], &model);
+    assert!(text.contains("EEG2VideoPipeline") && text.contains("clips of 6 frames, 72x128"), "{text}");
+    assert_eq!(text.matches("every tensor is there").count(), 5, "{text}");
+    assert_eq!(json["parts"]["unet"]["parameters"], 832_356);
+    assert_eq!(json["parts"]["scheduler"]["sampler"], "pndm");
+    let (_, json) = info(&["--tensors"], &model.join("vae"));
+    assert!(json["list"].as_array().unwrap().len() > 100);
+    let (text, _) = info(&[], &model.join("unet/diffusion_pytorch_model.safetensors"));
+    assert!(text.contains("832,356") && text.contains("f32"), "{text}");
+
+    // What is wrong is told, not failed on.
+    let config = model.join("semantic/config.json");
+    let changed = std::fs::read_to_string(&config).unwrap().replace("310", "311");
+    std::fs::write(&config, changed).unwrap();
+    let (text, _) = info(&[], &model.join("semantic"));
+    assert!(text.contains("does not fit its config") && text.contains("[128, 311]"), "{text}");
+    std::fs::write(model.join("dynamics/model.safetensors"), [0xff; 100]).unwrap();
+    let (text, _) = info(&[], &model);
+    assert!(text.contains("dynamics/model.safetensors: "), "{text}");
+}
+
+#[test]
+fn info_looks_into_recordings_and_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("eeg.npy");
+    let recording = mindreel::signal::sample_recording(0, 9.0).unwrap();
+    mindreel::signal::npy::write(&path, &[62, 1800], &recording.data).unwrap();
+    let (text, json) = info(&[], &path);
+    assert!(text.contains("[62, 1800] of <f4") && text.contains("4 clips of 2 s"), "{text}");
+    assert_eq!((&json["channels"], &json["clips"]), (&Value::from(62), &Value::from(4)));
+    assert_eq!(json["duration_s"], 9.0);
+    let (text, json) = info(&["--rate", "250"], &path);
+    assert!(text.contains("refused") && text.contains("7.20 s"), "{text}");
+    assert!(json["clips"].is_null());
+    mindreel::signal::npy::write(&path, &[61, 1800], &recording.data[..61 * 1800]).unwrap();
+    assert!(info(&[], &path).0.contains("61 channels, wanted 62"));
+
+    let run = r#"{"command": ["mindreel", "video", "--eeg", "my eeg.npy"], "settings": {"seed": 4}}"#;
+    std::fs::write(folder.path().join("run.json"), run).unwrap();
+    let (text, json) = info(&[], folder.path());
+    assert!(text.contains("mindreel video --eeg 'my eeg.npy'") && json["settings"]["seed"] == 4, "{text}");
+
+    for (name, content, wanted) in [
+        ("text.txt", &b"hello"[..], "is nothing known"),
+        ("cut.npy", b"\x93NUMPY\x01\x00\xff", "cut.npy"),
+        ("weights.pt", b"PK\x03\x04", "pickle"),
+        ("cut.gif", b"GIF89a", "gif"),
+        ("list.json", b"[1]", "wanted a JSON object"),
+        ("huge.safetensors", &[0xff; 16], "huge.safetensors"),
+        ("empty.safetensors", b"", "empty.safetensors"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let line = refusal(mindreel().arg("info").arg(&path), 3);
+        assert!(line.contains(wanted), "{name}: {line}");
+    }
+    let nothing = folder.path().join("nothing");
+    refusal(mindreel().arg("info").arg(&nothing), 3);
+    std::fs::create_dir(&nothing).unwrap();
+    assert!(refusal(mindreel().arg("info").arg(&nothing), 3).contains("holds no model_index.json"));
+    refusal(mindreel().args(["info", "--rate", "x"]).arg(&path), 2);
+    refusal(mindreel().args(["info", "--units", "mV"]).arg(&path), 2);
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    use std::process::Stdio;
+    let mut command = std::process::Command::new(mindreel().get_program());
+    command.args(["info", "--models"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_told_and_odd_names_are_taken() {
+    use std::os::unix::ffi::OsStrExt;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(mindreel().get_program());
+    let output = command.args(["info", "--models"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert!(output.stderr.starts_with(b"mindreel: stdout: cannot be written"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"m\xffdel\n"));
+    mindreel().args(["init", "tiny", "--json", "--quiet", "--output"]).arg(&odd).assert().success();
+    mindreel().args(["info", "--json"]).arg(&odd).assert().success();
+    mindreel().arg("info").arg(&odd).assert().success();
 }

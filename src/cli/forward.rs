@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let text: String = outputs.iter().map(|out| format!("{} {:?}\n", out.name, out.shape)).collect();
     let tensor = |out: &Output| json!({ "name": out.name, "shape": out.shape, "dtype": "f32" });
     let result = json!({
-        "output": args.output,
+        "output": args.output.display().to_string(), // may be no UTF-8
         "tensors": outputs.iter().map(tensor).collect::<Vec<Value>>(),
         "adapter": gpu.facts().name,
         "seconds": seconds,

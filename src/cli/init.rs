@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     shell.print(
         &text,
         &json!({
-            "output": args.output,
+            "output": args.output.display().to_string(), // may be no UTF-8
             "name": preset.name,
             "seed": args.seed,
             "dtype": format!("{dtype:?}").to_lowercase(),

@@ -42,7 +42,12 @@ fn clip(path: &Path, frames: &media::Frames, comment: Option<String>) -> Told {
     let fields = comment.as_deref().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
     text += &match (&fields, &comment) {
         (Some(fields), _) => settings(fields),
-        (None, Some(comment)) => format!("  comment     {}\n", shown(comment)),
+        (None, Some(comment)) => match made_by(comment) {
+            Some((version, command)) => {
+                format!("  made by     mindreel {}\nto make it again:\n  {}\n", shown(version), shown(command))
+            }
+            None => format!("  comment     {}\n", shown(comment)),
+        },
         (None, None) => "  comment     none\n".to_string(),
     };
     let settings = match (fields, comment) {
@@ -57,6 +62,12 @@ fn clip(path: &Path, frames: &media::Frames, comment: Option<String>) -> Told {
         "settings": settings,
     });
     (text, json)
+}
+
+/// Version and command of a comment that `video` wrote: `mindreel 0.1.0: mindreel video …`.
+fn made_by(comment: &str) -> Option<(&str, &str)> {
+    let (version, command) = comment.strip_prefix("mindreel ")?.split_once(": ")?;
+    command.starts_with("mindreel ").then_some((version, command))
 }
 
 /// One line per setting, tables indented below their name, and the command last.
@@ -79,6 +90,9 @@ fn list(fields: &Map<String, Value>, depth: usize, text: &mut String) {
                 list(inner, depth + 1, text);
             }
             Value::Null => {}
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                *text += &format!("{indent}{key:<22} {} entries\n", items.len());
+            }
             Value::String(word) => *text += &format!("{indent}{key:<22} {}\n", shown(word)),
             other => *text += &format!("{indent}{key:<22} {}\n", shown(&other.to_string())),
         }
@@ -138,5 +152,8 @@ mod tests {
         assert_eq!(json["settings"]["seed"], 7);
         media::gif::write(&path, &frames, "by hand").unwrap();
         assert!(gif(&path).unwrap().0.contains("comment     by hand"));
+        media::gif::write(&path, &frames, "mindreel 0.1.0: mindreel video --seed 7").unwrap();
+        let text = gif(&path).unwrap().0;
+        assert!(text.ends_with("  made by     mindreel 0.1.0\nto make it again:\n  mindreel video --seed 7\n"));
     }
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod forward;
 mod info;
 mod init;
+mod prepare;
 mod progress;
 mod stop;
 
@@ -63,6 +64,7 @@ enum Command {
     Doctor(doctor::Args),
     Info(info::Args),
     Init(init::Args),
+    Prepare(prepare::Args),
     Forward(forward::Args),
 }
 
@@ -151,6 +153,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Doctor(args) => doctor::run(args, &shell),
         Command::Info(args) => info::run(args, &shell),
         Command::Init(args) => init::run(args, &shell),
+        Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
     };
     match result {

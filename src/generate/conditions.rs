@@ -51,12 +51,12 @@ impl Conditions {
             }
         }
         let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
-        if let Some(([t, w], _)) = &text {
-            if [*t, *w] != [tokens, width] {
-                let detail =
-                    format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
-                return Err(Error::format(folder.path(), detail));
-            }
+        if let Some(([t, w], _)) = &text
+            && [*t, *w] != [tokens, width]
+        {
+            let detail =
+                format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
+            return Err(Error::format(folder.path(), detail));
         }
         let text = text.map(|(_, text)| text);
         Ok(Conditions { n_clips: eeg.n, tokens, width, unconditional, text, latents, motion })

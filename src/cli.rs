@@ -9,7 +9,9 @@ mod info;
 mod init;
 mod prepare;
 mod progress;
+mod settings;
 mod stop;
+mod video;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Options};
@@ -66,6 +68,7 @@ enum Command {
     Init(init::Args),
     Prepare(prepare::Args),
     Forward(forward::Args),
+    Video(Box<video::Args>),
 }
 
 /// What every command is given: the global flags, and the two streams.
@@ -155,6 +158,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Video(args) => video::run(args, &shell),
     };
     match result {
         Ok(()) => 0,

@@ -15,5 +15,5 @@ pub use attention::{Attention, MultiheadAttention};
 pub use conv::Conv2d;
 pub use embedding::Embedding;
 pub use linear::Linear;
-pub use loader::{Loaded, Precision, Weights, open, wanted};
+pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};

@@ -70,7 +70,7 @@ fn write(path: &Path, tensors: &[(&str, &[usize])]) {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["doctor", "info", "init", "forward"] {
+    for command in ["doctor", "info", "init", "forward", "prepare"] {
         let (code, stdout, stderr) = outcome(mindreel().args([command, "--help"]));
         assert_eq!(code, 0);
         assert!(stdout.contains("Usage: mindreel") && stdout.contains("Examples:"), "{command}: {stdout}");

@@ -165,6 +165,14 @@ impl Architecture {
         nn::wanted(|weights| (self.load)(weights, config, None))
     }
 
+    /// Holds the weights of a folder against its config, without a device. Returns warnings.
+    ///
+    /// Errors: as [`open`], but values are not looked at.
+    pub fn check(&self, folder: &Path, config: &Config) -> Result<Vec<String>> {
+        let shapes = self.checkpoint(folder)?;
+        nn::check(self.checkpoint(folder)?, |weights| (self.load)(weights, config, Some(&shapes)))
+    }
+
     /// Memory on a device like `gpu` to hold a model of this config and run it once on `inputs`; nothing is
     /// allocated.
     ///

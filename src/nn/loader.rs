@@ -66,6 +66,15 @@ pub fn open<T>(
     Ok(Loaded { model, warnings })
 }
 
+/// Holds a checkpoint against what `load` asks for, without a device; values are not looked at. Returns warnings.
+///
+/// Errors: [`Error::Weights`] naming every missing or misshapen tensor; whatever `load` returns.
+pub fn check<T>(checkpoint: Checkpoint, load: impl Fn(&Weights) -> Result<T>) -> Result<Vec<String>> {
+    let checkpoint = Arc::new(checkpoint);
+    let asked = ask(&Gpu::plan(), Some(checkpoint.clone()), Precision::F32, &load)?;
+    weights::check(&checkpoint, &asked, false)
+}
+
 /// The tensors an architecture asks for, with no file at hand.
 pub fn wanted<T>(load: impl Fn(&Weights) -> Result<T>) -> Result<Vec<Wanted>> {
     ask(&Gpu::plan(), None, Precision::F32, &load)

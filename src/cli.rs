@@ -7,6 +7,7 @@ mod doctor;
 mod forward;
 mod info;
 mod init;
+mod prepare;
 mod progress;
 mod settings;
 mod stop;
@@ -65,6 +66,7 @@ enum Command {
     Doctor(doctor::Args),
     Info(info::Args),
     Init(init::Args),
+    Prepare(prepare::Args),
     Forward(forward::Args),
     Video(Box<video::Args>),
 }
@@ -154,6 +156,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Doctor(args) => doctor::run(args, &shell),
         Command::Info(args) => info::run(args, &shell),
         Command::Init(args) => init::run(args, &shell),
+        Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
     };

@@ -22,7 +22,7 @@ use crate::diffusion::{self, Plan, SchedulerConfig, dana};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::media::{Frames, frames::Rounding};
-use crate::models::{Halves, UNet, UNetConfig, Vae, VaeConfig};
+use crate::models::{Halves, Seq2SeqConfig, UNet, UNetConfig, Vae, VaeConfig};
 use crate::nn::{self, Precision, Weights};
 use crate::tensor::{DType, Tensor};
 use serde::Serialize;
@@ -268,9 +268,10 @@ impl Run {
         })?
         .model;
         let vae_file = self.folder.checkpoint(Part::Vae)?;
-        let vae =
-            nn::open(&self.gpu, vae_file, precision, |weights| Vae::load(weights, &self.vae, Halves::Decoder))?
-                .model;
+        let vae = nn::open(&self.gpu, vae_file, precision, |weights| {
+            Vae::load(weights, &self.vae, Halves::Decoder)
+        })?
+        .model;
         let total = conditions.n_clips() * self.n_calls();
         let mut done = 0;
         let clips: Vec<usize> = (0..conditions.n_clips()).collect();
@@ -334,10 +335,6 @@ impl Run {
         let seed = self.settings.seed;
         let each = Tensor::normal(&self.gpu, &shape, seed, stream(clip, Use::Frames))?;
         let Some(z0) = conditions.latents(&self.gpu, clip)? else { return Ok(each) };
-        if z0.shape() != shape {
-            let detail = format!("seq2seq predicts {:?}, the clip is {shape:?}; leave the sizes to the checkpoint", z0.shape());
-            return Err(Error::setting("--num-frames, --height, --width", detail));
-        }
         let original = self.settings.reproduce_original;
         let scaling = self.vae.scaling_factor;
         let c = match conditions.motion(clip) {
@@ -401,7 +398,9 @@ fn stream(clip: usize, purpose: Use) -> u64 {
 /// Settles frames, height and width: what was asked for, else what the checkpoint says, else what its parts imply.
 fn sizes(folder: &Folder, settings: &Settings, unet: &UNetConfig, vae: &VaeConfig) -> Result<Sizes> {
     let scale = vae.downscale();
-    let said = |key: &str| folder.index().map_or(Ok(None), |index| index.get(key).map(|_| index.size(key)).transpose());
+    let said = |key: &str| {
+        folder.index().map_or(Ok(None), |index| index.get(key).map(|_| index.size(key)).transpose())
+    };
     let side = unet.sample_size.map(|side| side * scale);
     let (height, width) = match (said("height")?, said("width")?, side) {
         (Some(height), Some(width), _) => (height, width),
@@ -414,7 +413,8 @@ fn sizes(folder: &Folder, settings: &Settings, unet: &UNetConfig, vae: &VaeConfi
     for (flag, pixels) in [("--height", height), ("--width", width)] {
         if pixels == 0 || pixels % scale != 0 || pixels > 8192 {
             let near = (pixels.clamp(scale, 8192) + scale / 2) / scale * scale;
-            let detail = format!("wanted a multiple of {scale} up to 8192, got {pixels}; the nearest is {near}");
+            let detail =
+                format!("wanted a multiple of {scale} up to 8192, got {pixels}; the nearest is {near}");
             return Err(Error::setting(flag, detail));
         }
     }
@@ -424,6 +424,20 @@ fn sizes(folder: &Folder, settings: &Settings, unet: &UNetConfig, vae: &VaeConfi
             vae.latent_channels, unet.in_channels, unet.out_channels
         );
         return Err(Error::format(folder.path(), detail));
+    }
+    if folder.has(Part::Seq2seq) && !settings.without_seq2seq {
+        let seq2seq = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
+        let predicted = (seq2seq.n_windows - 1, seq2seq.latent_shape);
+        if predicted != (num_frames, [vae.latent_channels, height / scale, width / scale]) {
+            let (frames, [_, h, w]) = predicted;
+            let detail = format!(
+                "seq2seq predicts {frames} frames of {} x {} pixels, {num_frames} of {height} x {width} were asked for; \
+                 leave them to the checkpoint, or give --without-seq2seq",
+                h * scale,
+                w * scale
+            );
+            return Err(Error::setting("--num-frames, --height, --width", detail));
+        }
     }
     Ok(Sizes {
         num_frames,

@@ -70,7 +70,7 @@ fn write(path: &Path, tensors: &[(&str, &[usize])]) {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["doctor", "info", "init", "forward", "video"] {
+    for command in ["doctor", "info", "init", "prepare", "forward", "video"] {
         let (code, stdout, stderr) = outcome(mindreel().args([command, "--help"]));
         assert_eq!(code, 0);
         assert!(stdout.contains("Usage: mindreel") && stdout.contains("Examples:"), "{command}: {stdout}");
@@ -279,7 +279,9 @@ fn info(args: &[&str], path: &Path) -> (String, Value) {
 fn info_lists_the_architectures() {
     let (code, stdout, _) = outcome(mindreel().args(["info", "--models"]));
     assert_eq!(code, 0);
-    for wanted in ["UNet3DConditionModel", "encoder_hidden_states", "909,120,004", "83,653,863", "894,559,136"] {
+    for wanted in
+        ["UNet3DConditionModel", "encoder_hidden_states", "909,120,004", "83,653,863", "894,559,136"]
+    {
         assert!(stdout.contains(wanted), "{wanted}: {stdout}");
     }
 }

@@ -147,9 +147,28 @@ pub(super) struct Args {
 
 /// Names a settings file may hold.
 const KNOWN: [&str; 22] = [
-    "rate", "units", "stride", "allow-bad", "num-inference-steps", "guidance-scale", "scheduler", "eta",
-    "num-frames", "height", "width", "seed", "batch-size", "fps", "format", "dtype", "without-seq2seq",
-    "without-dana", "reproduce-original", "vae-tile", "max-memory", "force",
+    "rate",
+    "units",
+    "stride",
+    "allow-bad",
+    "num-inference-steps",
+    "guidance-scale",
+    "scheduler",
+    "eta",
+    "num-frames",
+    "height",
+    "width",
+    "seed",
+    "batch-size",
+    "fps",
+    "format",
+    "dtype",
+    "without-seq2seq",
+    "without-dana",
+    "reproduce-original",
+    "vae-tile",
+    "max-memory",
+    "force",
 ];
 
 /// Everything after flags, file and defaults are merged.
@@ -168,9 +187,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let started = Instant::now();
     let eeg = args.eeg.as_deref().map(|path| read(path, args, &merged)).transpose()?;
     let n_clips = eeg.as_ref().map_or(args.prompt.len(), |eeg| eeg.n);
+    refuse_clips_there(&args.output, n_clips, &merged)?;
     let folder = Folder::open(&args.model)?;
-    prepare_output(&args.output, n_clips, &merged)?;
-
     let gpu = shell.open_gpu()?;
     let run = Run::new(&gpu, folder, merged.settings.clone())?;
     let need = run.need();
@@ -178,10 +196,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     shell.note(&format!(
         "{n_clips} clip{} of {} frames, {} x {} pixels; {} calls of the model each ({}); on '{}'",
         if n_clips == 1 { "" } else { "s" },
-        sizes.num_frames, sizes.width, sizes.height, run.n_calls(), run.scheduler(), gpu.facts().name,
+        sizes.num_frames,
+        sizes.width,
+        sizes.height,
+        run.n_calls(),
+        run.scheduler(),
+        gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
     refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib)?;
+    make_output(&args.output)?;
 
     let stopped = stop::watch(shell.quiet)?;
     let conditions = match &eeg {
@@ -211,13 +235,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     };
     let made = run.make(&conditions, &stopped, &mut watch, &mut sink);
     progress.finish();
-    if !firsts.is_empty() {
+    if firsts.is_empty() {
+        // Nothing was made: nothing is left behind but what was there before.
+        let _ = std::fs::remove_dir(&args.output);
+    } else {
         let sheet = media::png::sheet(&firsts, 4)?;
         let path = args.output.join("sheet.png");
         media::png::write(&path, &sheet.rgb, sheet.height, sheet.width, &comment)?;
         report.value["sheet"] = json!(path);
+        report.write(started.elapsed().as_secs_f64(), gpu.memory().peak_reserved)?;
     }
-    report.write(started.elapsed().as_secs_f64(), gpu.memory().peak_reserved)?;
     made?;
     shell.note(&format!("done in {}", duration(started.elapsed().as_secs_f64())));
     let files: Vec<String> = report.files();
@@ -238,14 +265,19 @@ fn merge(args: &Args) -> Result<Merged> {
         (Some(dtype), _) => dtype == Float::F16,
         (None, None | Some("f32")) => false,
         (None, Some("f16")) => true,
-        (None, Some(other)) => return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'"))),
+        (None, Some(other)) => {
+            return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'")));
+        }
     };
     let settings = Settings {
         num_inference_steps: args
             .num_inference_steps
             .or(file.size("num-inference-steps")?)
             .unwrap_or(usual.num_inference_steps),
-        guidance_scale: args.guidance_scale.or(file.number("guidance-scale")?).unwrap_or(usual.guidance_scale),
+        guidance_scale: args
+            .guidance_scale
+            .or(file.number("guidance-scale")?)
+            .unwrap_or(usual.guidance_scale),
         scheduler: args.scheduler.clone().or(file.word("scheduler")?),
         eta: args.eta.or(file.number("eta")?).unwrap_or(usual.eta),
         num_frames: args.num_frames.or(file.size("num-frames")?),
@@ -299,15 +331,14 @@ fn read(path: &Path, args: &Args, merged: &Merged) -> Result<Segments> {
     }
 }
 
-/// Makes the folder, and refuses one that holds clips already, before anything long begins.
-fn prepare_output(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> {
+/// Refuses a folder that holds clips already.
+fn refuse_clips_there(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> {
     if n_clips == 0 {
         return Err(Error::setting("--eeg", "there is no clip to decode"));
     }
     if output.is_file() {
         return Err(Error::setting("--output", format!("'{}' is a file, wanted a folder", output.display())));
     }
-    files::make_folder(output)?;
     let ending = |name: String| match merged.format {
         Format::Gif => format!("{name}.gif"),
         Format::Mp4 => format!("{name}.mp4"),
@@ -317,7 +348,12 @@ fn prepare_output(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> 
     for name in names {
         files::refuse_existing(&output.join(name), merged.force)?;
     }
-    // Writing is tried now, not after an hour.
+    Ok(())
+}
+
+/// Makes the folder and tries to write there now, not after an hour.
+fn make_output(output: &Path) -> Result<()> {
+    files::make_folder(output)?;
     let probe = output.join(".write-test");
     files::write_atomically(&probe, |w| w.write_all(b"").map_err(Error::write(&probe)))?;
     std::fs::remove_file(&probe).map_err(Error::write(&probe))
@@ -344,7 +380,8 @@ fn refuse_what_cannot_fit(gpu: &Gpu, peak: u64, max_memory_gib: Option<f64>) -> 
     Err(Error::Limit {
         what: "this run".into(),
         needed: peak,
-        available_what: "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
+        available_what:
+            "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
         available: limit,
     })
 }
@@ -384,7 +421,11 @@ impl Report {
 
     /// One line for the inside of a file: enough to make it again.
     fn comment(&self) -> String {
-        format!("mindreel {}: {}", env!("CARGO_PKG_VERSION"), self.value["command"].as_str().unwrap_or_default())
+        format!(
+            "mindreel {}: {}",
+            env!("CARGO_PKG_VERSION"),
+            self.value["command"].as_str().unwrap_or_default()
+        )
     }
 
     fn add(&mut self, index: usize, paths: &[PathBuf], conditions: &Conditions, eeg: Option<&Segments>) {
@@ -412,10 +453,11 @@ impl Report {
 
 /// The command line that makes this run again, every setting said aloud.
 fn command(args: &Args, merged: &Merged, run: &Run) -> String {
-    let quoted = |text: String| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,+=:".contains(c)) {
-        true if !text.is_empty() => text,
-        _ => format!("'{}'", text.replace('\'', r"'\''")),
-    };
+    let quoted =
+        |text: String| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,+=:".contains(c)) {
+            true if !text.is_empty() => text,
+            _ => format!("'{}'", text.replace('\'', r"'\''")),
+        };
     let (settings, sizes) = (run.settings(), run.sizes());
     let mut words = vec!["mindreel".to_string(), "video".into()];
     let mut flag = |name: &str, value: String| words.extend([format!("--{name}"), quoted(value)]);

@@ -6,10 +6,11 @@ use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{
-    ClipText, ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig,
+    ClipText, ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq,
+    Seq2SeqConfig,
 };
 use crate::nn::{self, Weights};
-use crate::signal::{StandardScaler, Segments, features, windows};
+use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::{DType, Tensor};
 use crate::tokenizers::ClipTokenizer;
 use crate::weights::{self, Checkpoint};
@@ -50,11 +51,12 @@ impl Conditions {
             }
         }
         let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
-        if let Some(([t, w], _)) = &text {
-            if [*t, *w] != [tokens, width] {
-                let detail = format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
-                return Err(Error::format(folder.path(), detail));
-            }
+        if let Some(([t, w], _)) = &text
+            && [*t, *w] != [tokens, width]
+        {
+            let detail =
+                format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
+            return Err(Error::format(folder.path(), detail));
         }
         let text = text.map(|(_, text)| text);
         Ok(Conditions { n_clips: eeg.n, tokens, width, unconditional, text, latents, motion })
@@ -63,7 +65,12 @@ impl Conditions {
     /// From prompts, one clip each.
     ///
     /// Errors: a checkpoint without tokenizer and text encoder.
-    pub fn from_prompts(gpu: &Gpu, folder: &Folder, settings: &Settings, prompts: &[String]) -> Result<Conditions> {
+    pub fn from_prompts(
+        gpu: &Gpu,
+        folder: &Folder,
+        settings: &Settings,
+        prompts: &[String],
+    ) -> Result<Conditions> {
         let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
         let (_, text) = encode(gpu, folder, settings, prompts)?;
         Ok(Conditions {
@@ -143,14 +150,21 @@ pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u
 }
 
 /// DE features through the semantic predictor: [clips, tokens, width].
-fn embeddings(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<([usize; 2], Vec<f32>)> {
+fn embeddings(
+    gpu: &Gpu,
+    folder: &Folder,
+    settings: &Settings,
+    eeg: &Segments,
+) -> Result<([usize; 2], Vec<f32>)> {
     let checkpoint = folder.checkpoint(Part::Semantic)?;
     let config = SemanticConfig::new(&folder.config(Part::Semantic)?, Some(&checkpoint))?;
     let n_features = eeg.n_channels * features::BANDS.len();
     if config.n_features != n_features {
         let detail = format!(
             "semantic takes {} features, {} channels in {} bands give {n_features}",
-            config.n_features, eeg.n_channels, features::BANDS.len()
+            config.n_features,
+            eeg.n_channels,
+            features::BANDS.len()
         );
         return Err(Error::format(folder.path(), detail));
     }
@@ -165,7 +179,9 @@ fn embeddings(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -
         None => de,
     };
     let de: Vec<f32> = de.into_iter().map(|v| v as f32).collect();
-    let model = nn::open(gpu, checkpoint, settings.precision(), |weights| SemanticPredictor::load(weights, &config))?.model;
+    let model =
+        nn::open(gpu, checkpoint, settings.precision(), |weights| SemanticPredictor::load(weights, &config))?
+            .model;
     let dtype = activations(gpu, settings);
     let text = in_batches(eeg.n, |clips| {
         let values = &de[clips.start * n_features..clips.end * n_features];
@@ -254,7 +270,12 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
 }
 
 /// Prompts through tokenizer and text encoder: ([tokens, width], [prompts, tokens, width]).
-fn encode(gpu: &Gpu, folder: &Folder, settings: &Settings, prompts: &[String]) -> Result<([usize; 2], Vec<f32>)> {
+fn encode(
+    gpu: &Gpu,
+    folder: &Folder,
+    settings: &Settings,
+    prompts: &[String],
+) -> Result<([usize; 2], Vec<f32>)> {
     if !folder.has(Part::TextEncoder) {
         let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
         return Err(Error::format(folder.path(), detail));
@@ -264,7 +285,8 @@ fn encode(gpu: &Gpu, folder: &Folder, settings: &Settings, prompts: &[String]) -
     let open = |weights: &Weights| ClipText::load(weights, &config);
     let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, settings.precision(), open)?.model;
     let tokens = config.max_position_embeddings;
-    let ids: Vec<Vec<i64>> = prompts.iter().map(|text| tokenizer.encode(text, tokens)).collect::<Result<_>>()?;
+    let ids: Vec<Vec<i64>> =
+        prompts.iter().map(|text| tokenizer.encode(text, tokens)).collect::<Result<_>>()?;
     let text = in_batches(prompts.len(), |batch| {
         model.forward(&ids[batch.clone()].concat(), batch.len())?.0.to_vec()
     })?;

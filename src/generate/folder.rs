@@ -70,7 +70,8 @@ impl Folder {
         let folder = Folder { path: path.to_path_buf(), index };
         for part in [Part::Unet, Part::Vae] {
             if !folder.has(part) {
-                let detail = format!("has no '{}' folder; a checkpoint holds at least unet and vae", part.name());
+                let detail =
+                    format!("has no '{}' folder; a checkpoint holds at least unet and vae", part.name());
                 return Err(Error::format(path, detail));
             }
         }

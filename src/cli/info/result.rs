@@ -44,7 +44,11 @@ fn clip(path: &Path, frames: &media::Frames, comment: Option<String>) -> Told {
         (Some(fields), _) => settings(fields),
         (None, Some(comment)) => match made_by(comment) {
             Some((version, command)) => {
-                format!("  made by     mindreel {}\nto make it again:\n  {}\n", shown(version), shown(command))
+                format!(
+                    "  made by     mindreel {}\nto make it again:\n  {}\n",
+                    shown(version),
+                    shown(command)
+                )
             }
             None => format!("  comment     {}\n", shown(comment)),
         },
@@ -154,6 +158,8 @@ mod tests {
         assert!(gif(&path).unwrap().0.contains("comment     by hand"));
         media::gif::write(&path, &frames, "mindreel 0.1.0: mindreel video --seed 7").unwrap();
         let text = gif(&path).unwrap().0;
-        assert!(text.ends_with("  made by     mindreel 0.1.0\nto make it again:\n  mindreel video --seed 7\n"));
+        assert!(
+            text.ends_with("  made by     mindreel 0.1.0\nto make it again:\n  mindreel video --seed 7\n")
+        );
     }
 }

@@ -54,7 +54,10 @@ fn tiny() -> (tempfile::TempDir, PathBuf) {
     (folder, model)
 }
 
-fn write(path: &Path, tensors: &[(&str, &[usize])]) {
+/// Tensors by name.
+type Shapes<'a> = &'a [(&'a str, &'a [usize])];
+
+fn write(path: &Path, tensors: Shapes) {
     let values: Vec<Vec<f32>> = tensors
         .iter()
         .map(|(name, shape)| {
@@ -137,9 +140,9 @@ fn forward_gives_what_the_library_gives() {
     let Some(gpu) = gpu() else { return };
     let (folder, model) = tiny();
     let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
-    let unet: &[(&str, &[usize])] =
+    let unet: Shapes =
         &[("sample", &[1, 4, 3, 9, 7]), ("timestep", &[1]), ("encoder_hidden_states", &[1, 5, 64])];
-    let cases: [(&str, &[(&str, &[usize])], usize); 5] = [
+    let cases: [(&str, Shapes, usize); 5] = [
         ("unet", unet, 1),
         ("vae", &[("latents", &[1, 4, 3, 5])], 1),
         ("semantic", &[("eeg", &[2, 310])], 1),

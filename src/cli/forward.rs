@@ -146,7 +146,7 @@ mod tests {
         }
         assert_eq!(component(model, Some("vae")).unwrap(), model.join("vae"));
         assert!(text(None).contains("name one of its parts: unet, vae"));
-        assert!(text(Some("unte")).contains("did you mean 'unet'?"));
+        assert!(text(Some("unett")).contains("did you mean 'unet'?"));
         assert!(text(Some("../vae")).contains("none of the parts"));
         assert_eq!(component(model, Some("x")).unwrap_err().exit_code(), 2);
     }

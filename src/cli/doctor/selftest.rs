@@ -72,7 +72,7 @@ fn largest_error(got: &[f32], wanted: impl IntoIterator<Item = f64>) -> f64 {
     pairs.map(|(got, wanted)| (got - wanted).abs() / wanted.abs().max(1.0)).fold(
         0.0,
         // Unlike f64::max, keeps NaN.
-        |worst, error| if error <= worst { worst } else { error },
+        |worst, error| if worst.is_nan() || error <= worst { worst } else { error },
     )
 }
 

@@ -22,7 +22,7 @@ use crate::diffusion::{self, Plan, SchedulerConfig, dana};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::media::{Frames, frames::Rounding};
-use crate::models::{Halves, UNet, UNetConfig, Vae, VaeConfig};
+use crate::models::{Halves, Seq2SeqConfig, UNet, UNetConfig, Vae, VaeConfig};
 use crate::nn::{self, Precision, Weights};
 use crate::tensor::{DType, Tensor};
 use serde::Serialize;
@@ -335,6 +335,8 @@ impl Run {
         let seed = self.settings.seed;
         let each = Tensor::normal(&self.gpu, &shape, seed, stream(clip, Use::Frames))?;
         let Some(z0) = conditions.latents(&self.gpu, clip)? else { return Ok(each) };
+<<<<<<< HEAD
+=======
         if z0.shape() != shape {
             let detail = format!(
                 "seq2seq predicts {:?}, the clip is {shape:?}; leave the sizes to the checkpoint",
@@ -342,6 +344,7 @@ impl Run {
             );
             return Err(Error::setting("--num-frames, --height, --width", detail));
         }
+>>>>>>> house
         let original = self.settings.reproduce_original;
         let scaling = self.vae.scaling_factor;
         let c = match conditions.motion(clip) {
@@ -431,6 +434,20 @@ fn sizes(folder: &Folder, settings: &Settings, unet: &UNetConfig, vae: &VaeConfi
             vae.latent_channels, unet.in_channels, unet.out_channels
         );
         return Err(Error::format(folder.path(), detail));
+    }
+    if folder.has(Part::Seq2seq) && !settings.without_seq2seq {
+        let seq2seq = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
+        let predicted = (seq2seq.n_windows - 1, seq2seq.latent_shape);
+        if predicted != (num_frames, [vae.latent_channels, height / scale, width / scale]) {
+            let (frames, [_, h, w]) = predicted;
+            let detail = format!(
+                "seq2seq predicts {frames} frames of {} x {} pixels, {num_frames} of {height} x {width} were asked for; \
+                 leave them to the checkpoint, or give --without-seq2seq",
+                h * scale,
+                w * scale
+            );
+            return Err(Error::setting("--num-frames, --height, --width", detail));
+        }
     }
     Ok(Sizes {
         num_frames,

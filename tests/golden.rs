@@ -1,8 +1,11 @@
 //! Every architecture against the reference implementation: PyTorch, diffusers, transformers.
 
 mod common;
+#[path = "common/fixture.rs"]
+mod fixture;
 
-use common::{Golden, gpu, output, relative_error};
+use common::gpu;
+use fixture::{Golden, output, relative_error};
 use mindreel::gpu::{Gpu, Options};
 use mindreel::models;
 use mindreel::nn::Precision;

@@ -168,9 +168,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let started = Instant::now();
     let eeg = args.eeg.as_deref().map(|path| read(path, args, &merged)).transpose()?;
     let n_clips = eeg.as_ref().map_or(args.prompt.len(), |eeg| eeg.n);
+    refuse_clips_there(&args.output, n_clips, &merged)?;
     let folder = Folder::open(&args.model)?;
-    prepare_output(&args.output, n_clips, &merged)?;
-
     let gpu = shell.open_gpu()?;
     let run = Run::new(&gpu, folder, merged.settings.clone())?;
     let need = run.need();
@@ -182,6 +181,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
     refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib)?;
+    make_output(&args.output)?;
 
     let stopped = stop::watch(shell.quiet)?;
     let conditions = match &eeg {
@@ -211,13 +211,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     };
     let made = run.make(&conditions, &stopped, &mut watch, &mut sink);
     progress.finish();
-    if !firsts.is_empty() {
+    if firsts.is_empty() {
+        // Nothing was made: nothing is left behind but what was there before.
+        let _ = std::fs::remove_dir(&args.output);
+    } else {
         let sheet = media::png::sheet(&firsts, 4)?;
         let path = args.output.join("sheet.png");
         media::png::write(&path, &sheet.rgb, sheet.height, sheet.width, &comment)?;
         report.value["sheet"] = json!(path);
+        report.write(started.elapsed().as_secs_f64(), gpu.memory().peak_reserved)?;
     }
-    report.write(started.elapsed().as_secs_f64(), gpu.memory().peak_reserved)?;
     made?;
     shell.note(&format!("done in {}", duration(started.elapsed().as_secs_f64())));
     let files: Vec<String> = report.files();
@@ -299,15 +302,14 @@ fn read(path: &Path, args: &Args, merged: &Merged) -> Result<Segments> {
     }
 }
 
-/// Makes the folder, and refuses one that holds clips already, before anything long begins.
-fn prepare_output(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> {
+/// Refuses a folder that holds clips already.
+fn refuse_clips_there(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> {
     if n_clips == 0 {
         return Err(Error::setting("--eeg", "there is no clip to decode"));
     }
     if output.is_file() {
         return Err(Error::setting("--output", format!("'{}' is a file, wanted a folder", output.display())));
     }
-    files::make_folder(output)?;
     let ending = |name: String| match merged.format {
         Format::Gif => format!("{name}.gif"),
         Format::Mp4 => format!("{name}.mp4"),
@@ -317,7 +319,12 @@ fn prepare_output(output: &Path, n_clips: usize, merged: &Merged) -> Result<()> 
     for name in names {
         files::refuse_existing(&output.join(name), merged.force)?;
     }
-    // Writing is tried now, not after an hour.
+    Ok(())
+}
+
+/// Makes the folder and tries to write there now, not after an hour.
+fn make_output(output: &Path) -> Result<()> {
+    files::make_folder(output)?;
     let probe = output.join(".write-test");
     files::write_atomically(&probe, |w| w.write_all(b"").map_err(Error::write(&probe)))?;
     std::fs::remove_file(&probe).map_err(Error::write(&probe))

@@ -335,16 +335,6 @@ impl Run {
         let seed = self.settings.seed;
         let each = Tensor::normal(&self.gpu, &shape, seed, stream(clip, Use::Frames))?;
         let Some(z0) = conditions.latents(&self.gpu, clip)? else { return Ok(each) };
-<<<<<<< HEAD
-=======
-        if z0.shape() != shape {
-            let detail = format!(
-                "seq2seq predicts {:?}, the clip is {shape:?}; leave the sizes to the checkpoint",
-                z0.shape()
-            );
-            return Err(Error::setting("--num-frames, --height, --width", detail));
-        }
->>>>>>> house
         let original = self.settings.reproduce_original;
         let scaling = self.vae.scaling_factor;
         let c = match conditions.motion(clip) {

@@ -184,7 +184,8 @@ fn only_gpu_names_wgpu() {
 fn only_weights_is_unsafe() {
     for source in sources() {
         // main.rs sets one environment variable before anything else runs.
-        let inside = source.module.first().is_some_and(|room| room == "weights") || source.path.ends_with("main.rs");
+        let inside =
+            source.module.first().is_some_and(|room| room == "weights") || source.path.ends_with("main.rs");
         assert!(inside || !names(&source.code, "unsafe"), "{}: is unsafe", source.path.display());
     }
 }

@@ -44,7 +44,11 @@ impl World {
             }
             other => other.into(),
         });
-        Command::new(env!("CARGO_BIN_EXE_mindreel")).args(args).env_remove("XDG_RUNTIME_DIR").output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_mindreel"))
+            .args(args)
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap()
     }
 
     /// The mistake is refused with this code, in one line that says all of these.
@@ -75,18 +79,25 @@ impl World {
     }
 
     /// Rewrites a part's weights; `change` returns the new name, shape and values of each tensor, or nothing.
-    fn rewrite(&self, file: &str, change: impl Fn(&str, &[usize], Vec<f32>) -> Option<(Vec<usize>, Vec<f32>)>) {
+    fn rewrite(
+        &self,
+        file: &str,
+        change: impl Fn(&str, &[usize], Vec<f32>) -> Option<(Vec<usize>, Vec<f32>)>,
+    ) {
         let path = self.path(file);
         let tensors: Vec<_> = {
             let checkpoint = Checkpoint::open(&path).unwrap();
             let changed = checkpoint.views().filter_map(|view| {
                 let values = weights::to_f32(&view).unwrap();
-                change(view.name, view.shape, values).map(|(shape, values)| (view.name.to_string(), shape, values))
+                change(view.name, view.shape, values)
+                    .map(|(shape, values)| (view.name.to_string(), shape, values))
             });
             changed.collect()
         };
         let tensors = tensors.iter().map(|(name, shape, values)| {
-            NewTensor::streamed(name.as_str(), weights::Dtype::F32, shape.as_slice(), |sink| sink.put_f32(values))
+            NewTensor::streamed(name.as_str(), weights::Dtype::F32, shape.as_slice(), |sink| {
+                sink.put_f32(values)
+            })
         });
         weights::write(&path, tensors.collect(), &BTreeMap::new()).unwrap();
     }
@@ -139,7 +150,8 @@ fn settings() {
     video(&["--vae-tile", "2"], &["tile"]);
     std::fs::write(world.path("run.toml"), "num_inference_step = 3\n").unwrap();
     video(&["--config", "run.toml"], &["num-inference-steps"]);
-    let zero = ["video", "--model", "MODEL", "--output", "OUT", "--eeg", "eeg.npy", "--num-inference-steps", "0"];
+    let zero =
+        ["video", "--model", "MODEL", "--output", "OUT", "--eeg", "eeg.npy", "--num-inference-steps", "0"];
     world.refused(&zero, SETTING, &["--num-inference-steps"]);
 }
 
@@ -196,7 +208,9 @@ fn checkpoints() {
     let gone = |world: &World| std::fs::remove_dir_all(world.path("model/vae")).unwrap();
     plant(&gone, &["vae"]);
     let scaler = |world: &World| {
-        world.rewrite("model/scaler.safetensors", |_, _, values| kept(&[values.len() - 1], values[1..].to_vec()));
+        world.rewrite("model/scaler.safetensors", |_, _, values| {
+            kept(&[values.len() - 1], values[1..].to_vec())
+        });
     };
     plant(&scaler, &["scaler.safetensors"]);
 }
@@ -207,7 +221,13 @@ fn machine_and_disk() {
     world.video(&["--adapter", "no such card"], GPU, &["no such card"]);
     let run = Command::new(env!("CARGO_BIN_EXE_mindreel"))
         .args(["--quiet", "video", "--num-inference-steps", "2", "--eeg"])
-        .args([world.path("eeg.npy"), "--model".into(), world.path("model"), "--output".into(), world.path("out")])
+        .args([
+            world.path("eeg.npy"),
+            "--model".into(),
+            world.path("model"),
+            "--output".into(),
+            world.path("out"),
+        ])
         .env("VK_ICD_FILENAMES", "absent.json")
         .env("VK_DRIVER_FILES", "absent.json")
         .output()

@@ -31,9 +31,15 @@ impl SettingsFile {
             let name = name.replace('_', "-");
             if !known.contains(&name.as_str()) {
                 let near = nearest(&name, known.iter().copied());
-                let next = near.map_or_else(|| format!("known: {}", known.join(", ")), |n| format!("did you mean '{n}'?"));
+                let next = near.map_or_else(
+                    || format!("known: {}", known.join(", ")),
+                    |n| format!("did you mean '{n}'?"),
+                );
                 let place = path.display().to_string();
-                return Err(Error::setting(place, format!("unknown setting '{}'; {next}", name.escape_debug())));
+                return Err(Error::setting(
+                    place,
+                    format!("unknown setting '{}'; {next}", name.escape_debug()),
+                ));
             }
             table.insert(name, value);
         }
@@ -65,9 +71,16 @@ impl SettingsFile {
         Ok(self.read(name, "true or false", toml::Value::as_bool)?.unwrap_or(false))
     }
 
-    fn read<T>(&self, name: &str, wanted: &str, get: impl Fn(&toml::Value) -> Option<T>) -> Result<Option<T>> {
+    fn read<T>(
+        &self,
+        name: &str,
+        wanted: &str,
+        get: impl Fn(&toml::Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Some(value) = self.values.get(name) else { return Ok(None) };
-        let wrong = || Error::setting(self.path.display().to_string(), format!("'{name}' wants {wanted}, got {value}"));
+        let wrong = || {
+            Error::setting(self.path.display().to_string(), format!("'{name}' wants {wanted}, got {value}"))
+        };
         get(value).map(Some).ok_or_else(wrong)
     }
 }

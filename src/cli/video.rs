@@ -147,9 +147,28 @@ pub(super) struct Args {
 
 /// Names a settings file may hold.
 const KNOWN: [&str; 22] = [
-    "rate", "units", "stride", "allow-bad", "num-inference-steps", "guidance-scale", "scheduler", "eta",
-    "num-frames", "height", "width", "seed", "batch-size", "fps", "format", "dtype", "without-seq2seq",
-    "without-dana", "reproduce-original", "vae-tile", "max-memory", "force",
+    "rate",
+    "units",
+    "stride",
+    "allow-bad",
+    "num-inference-steps",
+    "guidance-scale",
+    "scheduler",
+    "eta",
+    "num-frames",
+    "height",
+    "width",
+    "seed",
+    "batch-size",
+    "fps",
+    "format",
+    "dtype",
+    "without-seq2seq",
+    "without-dana",
+    "reproduce-original",
+    "vae-tile",
+    "max-memory",
+    "force",
 ];
 
 /// Everything after flags, file and defaults are merged.
@@ -177,7 +196,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     shell.note(&format!(
         "{n_clips} clip{} of {} frames, {} x {} pixels; {} calls of the model each ({}); on '{}'",
         if n_clips == 1 { "" } else { "s" },
-        sizes.num_frames, sizes.width, sizes.height, run.n_calls(), run.scheduler(), gpu.facts().name,
+        sizes.num_frames,
+        sizes.width,
+        sizes.height,
+        run.n_calls(),
+        run.scheduler(),
+        gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
     refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib)?;
@@ -241,14 +265,19 @@ fn merge(args: &Args) -> Result<Merged> {
         (Some(dtype), _) => dtype == Float::F16,
         (None, None | Some("f32")) => false,
         (None, Some("f16")) => true,
-        (None, Some(other)) => return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'"))),
+        (None, Some(other)) => {
+            return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'")));
+        }
     };
     let settings = Settings {
         num_inference_steps: args
             .num_inference_steps
             .or(file.size("num-inference-steps")?)
             .unwrap_or(usual.num_inference_steps),
-        guidance_scale: args.guidance_scale.or(file.number("guidance-scale")?).unwrap_or(usual.guidance_scale),
+        guidance_scale: args
+            .guidance_scale
+            .or(file.number("guidance-scale")?)
+            .unwrap_or(usual.guidance_scale),
         scheduler: args.scheduler.clone().or(file.word("scheduler")?),
         eta: args.eta.or(file.number("eta")?).unwrap_or(usual.eta),
         num_frames: args.num_frames.or(file.size("num-frames")?),
@@ -351,7 +380,8 @@ fn refuse_what_cannot_fit(gpu: &Gpu, peak: u64, max_memory_gib: Option<f64>) -> 
     Err(Error::Limit {
         what: "this run".into(),
         needed: peak,
-        available_what: "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
+        available_what:
+            "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
         available: limit,
     })
 }
@@ -391,7 +421,11 @@ impl Report {
 
     /// One line for the inside of a file: enough to make it again.
     fn comment(&self) -> String {
-        format!("mindreel {}: {}", env!("CARGO_PKG_VERSION"), self.value["command"].as_str().unwrap_or_default())
+        format!(
+            "mindreel {}: {}",
+            env!("CARGO_PKG_VERSION"),
+            self.value["command"].as_str().unwrap_or_default()
+        )
     }
 
     fn add(&mut self, index: usize, paths: &[PathBuf], conditions: &Conditions, eeg: Option<&Segments>) {
@@ -419,10 +453,11 @@ impl Report {
 
 /// The command line that makes this run again, every setting said aloud.
 fn command(args: &Args, merged: &Merged, run: &Run) -> String {
-    let quoted = |text: String| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,+=:".contains(c)) {
-        true if !text.is_empty() => text,
-        _ => format!("'{}'", text.replace('\'', r"'\''")),
-    };
+    let quoted =
+        |text: String| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,+=:".contains(c)) {
+            true if !text.is_empty() => text,
+            _ => format!("'{}'", text.replace('\'', r"'\''")),
+        };
     let (settings, sizes) = (run.settings(), run.sizes());
     let mut words = vec!["mindreel".to_string(), "video".into()];
     let mut flag = |name: &str, value: String| words.extend([format!("--{name}"), quoted(value)]);

@@ -472,6 +472,82 @@ impl Device {
 mod tests {
     use super::*;
 
+    fn own_gpu() -> Option<Gpu> {
+        crate::testing::gpu_with(Options::default())
+    }
+
+    fn launch(gpu: &Gpu, text: &str, buffer: &Buffer) -> Result<()> {
+        let generate = || text.to_string();
+        let variant = Variant { scalar: Scalar::F32, width: 1, workgroup: 1 };
+        gpu.run(&Launch {
+            program: Program::generated("planted", "forward", variant, 0, &generate),
+            params: &[0; 4],
+            inputs: &[],
+            outputs: &[Binding::new(buffer, 0, 16)],
+            groups: [1, 1, 1],
+            work: Work::default(),
+        })
+    }
+
+    #[test]
+    fn a_broken_kernel_is_named_with_its_line() {
+        let Some(gpu) = own_gpu() else { return };
+        let buffer = gpu.alloc("x", 16).unwrap();
+        let text = "struct Params { n: u32 }\nfn forward() { let x = nowhere; }";
+        let error = launch(&gpu, text, &buffer).expect_err("refused").to_string();
+        assert!(error.contains("planted::forward") && error.contains("nowhere"), "{error}");
+        // The device still works.
+        gpu.write(&buffer, 0, &[7; 16]).unwrap();
+        assert_eq!(gpu.read(&buffer, 0, 16).unwrap(), [7; 16]);
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_and_not_silence() {
+        let Some(gpu) = own_gpu() else { return };
+        let buffer = gpu.alloc("x", 16).unwrap();
+        gpu.write(&buffer, 0, &[7; 16]).unwrap();
+        gpu.0.device.as_ref().expect("not a plan").device.destroy();
+        let error = gpu.read(&buffer, 0, 16).expect_err("nothing can be read").to_string();
+        assert!(error.starts_with("gpu: "), "{error}");
+        assert!(gpu.wait().is_err() || gpu.read(&buffer, 0, 16).is_err());
+    }
+
+    #[test]
+    fn a_binding_above_the_limit_is_refused_by_name() {
+        let gpu = Gpu::plan();
+        let buffer = gpu.alloc("x", 256 << 20).unwrap();
+        let variant = Variant { scalar: Scalar::F32, width: 1, workgroup: 1 };
+        let launch = Launch {
+            program: Program::generated("softmax", "forward", variant, 0, &String::new),
+            params: &[],
+            inputs: &[Binding::new(&buffer, 0, 256 << 20)],
+            outputs: &[],
+            groups: [1, 1, 1],
+            work: Work::default(),
+        };
+        let error = gpu.run(&launch).expect_err("refused");
+        assert_eq!(error.exit_code(), 4);
+        assert!(error.to_string().contains("softmax"), "{error}");
+    }
+
+    #[test]
+    fn what_is_dropped_is_used_again_and_many_launches_ride_in_one_submission() {
+        let Some(gpu) = own_gpu() else { return };
+        let x = crate::tensor::Tensor::new(&gpu, &[64], &[1.0_f32; 64]).unwrap();
+        let before = gpu.counts();
+        let mut y = x.clone();
+        for _ in 0..100 {
+            y = y.scale(1.0, 1.0).unwrap(); // x + 1
+        }
+        assert_eq!(y.to_vec().unwrap(), [101.0; 64]);
+        let after = gpu.counts();
+        assert_eq!(after.dispatches - before.dispatches, 100);
+        assert_eq!(after.submissions - before.submissions, 1);
+        assert!(gpu.memory().reserved <= 4 * 256, "three buffers take turns: {:?}", gpu.memory());
+        drop((x, y));
+        assert_eq!(gpu.live_buffers(), 0);
+    }
+
     #[test]
     fn a_plan_counts_and_allocates_nothing() {
         let gpu = Gpu::plan();

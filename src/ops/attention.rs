@@ -375,12 +375,17 @@ impl Tensor {
                     (params.q_token, params.k_token) = (image, image);
                 }
             }
-            if keys / 8 > super::MAX_TURNS {
+            // The tiled form also turns once per key, and for its share of staging them.
+            let turns = match form.queries_per_lane {
+                0 => keys * (2 + form.vectors as usize / TILE_QUERIES as usize),
+                _ => keys.div_ceil(8),
+            };
+            if self.gpu().facts().class == Class::Software && turns > super::MAX_TURNS * 4 {
                 return Err(Error::Limit {
-                    what: "attention: keys".into(),
-                    needed: keys as u64,
-                    available_what: "the most one query may walk".into(),
-                    available: 8 * super::MAX_TURNS as u64,
+                    what: "attention: the keys of one query, in steps".into(),
+                    needed: turns as u64,
+                    available_what: "the longest loop this adapter counts right".into(),
+                    available: 4 * super::MAX_TURNS as u64,
                 });
             }
             let q_elements = group.start * frames * m * c..group.end * frames * m * c;
@@ -530,6 +535,18 @@ mod tests {
     fn the_tiled_form_matches_too() {
         let Some(gpu) = gpu_with(Options { without_subgroups: true, ..Default::default() }) else { return };
         check_all(&gpu);
+    }
+
+    #[test]
+    fn many_keys_are_all_seen_or_refused() {
+        let Some(gpu) = gpu() else { return };
+        check(&gpu, [1, 3, 1, 4], [1, 70_001], Sight::All);
+        let plain = gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
+        check(&plain, [1, 3, 1, 4], [1, 30_001], Sight::All);
+        if plain.facts().class == Class::Software {
+            let [q, k] = [3, 70_001].map(|n| Tensor::zeros(&plain, &[1, n, 4], crate::tensor::DType::F32).unwrap());
+            assert!(q.attention(&k, &k, 1, None, Sight::All).is_err());
+        }
     }
 
     #[test]

@@ -216,6 +216,19 @@ impl Tensor {
         Ok(y)
     }
 
+    /// [batch, samples, channels] -> [batch, out samples, outputs]: PyTorch's `F.conv1d` on channels-last signals,
+    /// with a weight `[outputs, channels / groups, 1, kernel]`; the window's x axis is time.
+    ///
+    /// Errors: as [`Tensor::conv2d`].
+    pub fn conv1d(&self, weight: &ConvWeight, window: Window, epilogue: Epilogue) -> Result<Tensor> {
+        let &[batch, samples, channels] = self.shape() else {
+            let got = self.shape();
+            return Err(Error::shape("conv1d", format!("wanted [batch, samples, channels], got {got:?}")));
+        };
+        let y = self.reshape(&[batch, 1, samples, channels])?.conv2d(weight, window, epilogue)?;
+        y.reshape(&[batch, y.dim(1), y.dim(0)])
+    }
+
     fn grouped(
         &self,
         taps: &Tensor,
@@ -428,6 +441,22 @@ mod tests {
             .map(|(at, v)| (v + f64::from(bias[at / 160 * 8 + at % 8])).max(0.0) + f64::from(residual[at]))
             .collect();
         assert_close(&y.to_vec().unwrap(), &want, 1e-5, "epilogue");
+    }
+
+    #[test]
+    fn a_signal_is_an_image_of_one_row() {
+        let Some(gpu) = gpu() else { return };
+        let (x, w) = (random_from(1, 2 * 37 * 6, 1.0), random_from(2, 5 * 6 * 7, 1.0));
+        let shape = [5, 6, 1, 7];
+        let weight =
+            ConvWeight::from_bytes(&gpu, shape, 1, SourceType::F32, bytemuck::cast_slice(&w), false).unwrap();
+        let window = Window { stride: [1, 3], padding: [0, 0, 2, 4], dilation: [1, 1] };
+        let x_gpu = Tensor::new(&gpu, &[2, 37, 6], &x).unwrap();
+        let y = x_gpu.conv1d(&weight, window, Epilogue::default()).unwrap();
+        assert_eq!(y.shape(), [2, 13, 5]);
+        let case = Case { x: [2, 1, 37, 6], outputs: 5, kernel: [1, 7], groups: 1, window };
+        assert_close(&y.to_vec().unwrap(), &reference(&case, &x, &w, &[0.0; 5], [1, 13]), 1e-5, "conv1d");
+        assert!(y.reshape(&[130]).unwrap().conv1d(&weight, window, Epilogue::default()).is_err());
     }
 
     #[test]

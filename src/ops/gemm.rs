@@ -101,7 +101,7 @@ pub(super) struct Form {
 /// Rows of a tile of the tiled family, and k per step.
 const TILE_ROWS: u32 = 64;
 const TILE_DEPTH: u32 = 16;
-/// Loop turns of one invocation that every adapter counts right (see `software-adapter` notes in ARCHITECTURE).
+/// Loop turns of one invocation that a software adapter counts right; see ARCHITECTURE.md.
 const MAX_TURNS: usize = 60_000;
 
 impl Form {
@@ -357,13 +357,17 @@ impl Product<'_> {
         if self.m * self.batch == 0 || self.b.n == 0 {
             return Ok(());
         }
-        let turns = self.b.taps * (self.b.units() + 1);
-        if turns > MAX_TURNS {
+        // The tiled family walks a staged step of 16 k once more.
+        let turns = match self.family(gpu, self.m) {
+            Family::Subgroup { .. } => self.b.taps * (self.b.units() + 1),
+            Family::Tiled => self.b.taps * (self.b.units() + 4) / 4 * (TILE_DEPTH as usize + 1),
+        };
+        if gpu.facts().class == Class::Software && turns > MAX_TURNS {
             return Err(Error::Limit {
-                what: format!("{}: inputs of one result", self.op),
-                needed: (turns * 4) as u64,
-                available_what: "the longest sum a kernel may walk".into(),
-                available: (MAX_TURNS * 4) as u64,
+                what: format!("{}: the sum of one result, in steps", self.op),
+                needed: turns as u64,
+                available_what: "the longest loop this adapter counts right".into(),
+                available: MAX_TURNS as u64,
             });
         }
         for part in self.parts(gpu)? {

@@ -171,6 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn long_sums_are_whole_or_refused() {
+        let Some(gpu) = gpu() else { return };
+        check_linear(&gpu, 3, 200_003, 5, false);
+        let plain = gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
+        check_linear(&plain, 3, 50_003, 5, false);
+        if plain.facts().class == crate::gpu::Class::Software {
+            let x = Tensor::zeros(&plain, &[3, 300_000], DType::F32).unwrap();
+            let packed = Packed::planned(&plain, [5, 300_000, 1], false).unwrap();
+            assert!(x.linear(&packed, Epilogue::default()).is_err());
+        }
+    }
+
+    #[test]
     fn operands_larger_than_a_binding_are_cut() {
         let options = Options { binding_bytes: Some(16 << 10), ..Default::default() };
         let Some(gpu) = gpu_with(options) else { return };

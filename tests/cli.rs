@@ -382,4 +382,12 @@ fn a_full_disk_is_told_and_odd_names_are_taken() {
     mindreel().args(["init", "tiny", "--json", "--quiet", "--output"]).arg(&odd).assert().success();
     mindreel().args(["info", "--json"]).arg(&odd).assert().success();
     mindreel().arg("info").arg(&odd).assert().success();
+    if gpu().is_some() {
+        let (eeg, clips) = (odd.join("eeg.npy"), odd.join("clips"));
+        mindreel().args(["prepare", "sample", "--output"]).arg(&eeg).assert().success();
+        let mut video = mindreel();
+        video.args(["video", "--num-inference-steps", "1", "--clips", "0", "--eeg"]).arg(&eeg);
+        video.arg("--model").arg(&odd).arg("--output").arg(&clips).assert().success();
+        mindreel().arg("info").arg(&clips).assert().success();
+    }
 }

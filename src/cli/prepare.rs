@@ -71,7 +71,7 @@ fn sample(args: &Sample, shell: &Shell) -> Result<()> {
             eeg.n_channels, args.seed
         ),
         &json!({
-            "output": args.output,
+            "output": args.output.display().to_string(),
             "seed": args.seed,
             "shape": [eeg.n_channels, eeg.n_samples],
             "seconds": seconds,

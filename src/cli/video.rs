@@ -242,7 +242,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         let sheet = media::png::sheet(&firsts, 4)?;
         let path = args.output.join("sheet.png");
         media::png::write(&path, &sheet.rgb, sheet.height, sheet.width, &comment)?;
-        report.value["sheet"] = json!(path);
+        report.value["sheet"] = json!(path.display().to_string());
         report.write(started.elapsed().as_secs_f64(), gpu.memory().peak_reserved)?;
     }
     made?;
@@ -401,8 +401,8 @@ impl Report {
             "program": "mindreel",
             "version": env!("CARGO_PKG_VERSION"),
             "command": command(args, merged, run),
-            "model": args.model,
-            "eeg": args.eeg,
+            "model": args.model.display().to_string(),
+            "eeg": args.eeg.as_ref().map(|path| path.display().to_string()),
             "prompts": args.prompt,
             "clips_asked": args.clips,
             "sample_rate_hz": eeg.map(|eeg| eeg.sample_rate_hz),
@@ -432,6 +432,8 @@ impl Report {
         let motion = conditions.motion(index).map(|motion| format!("{motion:?}").to_lowercase());
         let origin = eeg.and_then(|eeg| eeg.origins.get(index)).map(|origin| origin.to_string());
         if let Some(clips) = self.value["clips"].as_array_mut() {
+            // As text: a name may be no UTF-8, which JSON cannot hold.
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
             clips.push(json!({ "index": index, "origin": origin, "motion": motion, "files": paths }));
         }
     }

@@ -94,8 +94,11 @@ fn list(fields: &Map<String, Value>, depth: usize, text: &mut String) {
                 list(inner, depth + 1, text);
             }
             Value::Null => {}
+            Value::Array(items) if items.is_empty() => {}
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                *text += &format!("{indent}{key:<22} {} entries\n", items.len());
+                let count =
+                    if items.len() == 1 { "1 entry".into() } else { format!("{} entries", items.len()) };
+                *text += &format!("{indent}{key:<22} {count}\n");
             }
             Value::String(word) => *text += &format!("{indent}{key:<22} {}\n", shown(word)),
             other => *text += &format!("{indent}{key:<22} {}\n", shown(&other.to_string())),

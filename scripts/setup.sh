@@ -41,6 +41,8 @@ has_loader() {
 
 need_driver() {
     [ "$(uname -s)" = Linux ] || return 0 # macOS and Windows bring theirs
+    # Mesa's layer that orders adapters prints a line per device without this folder; we order them ourselves.
+    [ -n "${XDG_RUNTIME_DIR:-}" ] || export NODEVICE_SELECT=1
     find_missing
     [ -n "$missing" ] || return 0
     command="apt-get install -y --no-install-recommends $missing"

@@ -472,8 +472,17 @@ impl Device {
 mod tests {
     use super::*;
 
+    /// A device of its own, to be broken.
     fn own_gpu() -> Option<Gpu> {
-        crate::testing::gpu_with(Options::default())
+        let adapter = std::env::var("MINDREEL_ADAPTER").ok();
+        match Gpu::open(&Options { adapter, ..Default::default() }) {
+            Ok(gpu) => Some(gpu),
+            Err(error) => {
+                assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+                eprintln!("skipped: {error}");
+                None
+            }
+        }
     }
 
     fn launch(gpu: &Gpu, text: &str, buffer: &Buffer) -> Result<()> {
@@ -528,24 +537,6 @@ mod tests {
         let error = gpu.run(&launch).expect_err("refused");
         assert_eq!(error.exit_code(), 4);
         assert!(error.to_string().contains("softmax"), "{error}");
-    }
-
-    #[test]
-    fn what_is_dropped_is_used_again_and_many_launches_ride_in_one_submission() {
-        let Some(gpu) = own_gpu() else { return };
-        let x = crate::tensor::Tensor::new(&gpu, &[64], &[1.0_f32; 64]).unwrap();
-        let before = gpu.counts();
-        let mut y = x.clone();
-        for _ in 0..100 {
-            y = y.scale(1.0, 1.0).unwrap(); // x + 1
-        }
-        assert_eq!(y.to_vec().unwrap(), [101.0; 64]);
-        let after = gpu.counts();
-        assert_eq!(after.dispatches - before.dispatches, 100);
-        assert_eq!(after.submissions - before.submissions, 1);
-        assert!(gpu.memory().reserved <= 4 * 256, "three buffers take turns: {:?}", gpu.memory());
-        drop((x, y));
-        assert_eq!(gpu.live_buffers(), 0);
     }
 
     #[test]

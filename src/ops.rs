@@ -203,3 +203,28 @@ fn pieces(
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Options;
+    use crate::testing::gpu_with;
+
+    #[test]
+    fn what_is_dropped_is_used_again_and_many_launches_ride_in_one_submission() {
+        let Some(gpu) = gpu_with(Options::default()) else { return };
+        let x = Tensor::new(&gpu, &[64], &[1.0_f32; 64]).unwrap();
+        let before = gpu.counts();
+        let mut y = x.clone();
+        for _ in 0..100 {
+            y = y.scale(1.0, 1.0).unwrap(); // x + 1
+        }
+        assert_eq!(y.to_vec().unwrap(), [101.0; 64]);
+        let after = gpu.counts();
+        assert_eq!(after.dispatches - before.dispatches, 100);
+        assert_eq!(after.submissions - before.submissions, 1);
+        assert!(gpu.memory().reserved <= 4 * 256, "three buffers take turns: {:?}", gpu.memory());
+        drop((x, y));
+        assert_eq!(gpu.live_buffers(), 0);
+    }
+}

@@ -115,7 +115,8 @@ fn f16_is_near_f32() {
         let settings = Settings { half, guidance_scale: 2.0, without_seq2seq: true, ..settings() };
         decode(&gpu, &path, &settings, &eeg).remove(0).frames.rgb
     });
-    let mean = full.iter().zip(&half).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / full.len() as f64;
+    let mean =
+        full.iter().zip(&half).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / full.len() as f64;
     assert!(mean < 4.0, "mean difference {mean} of 255");
 }
 
@@ -183,7 +184,9 @@ fn an_image_checkpoint_inflates_to_video() {
     let tensors: Vec<_> = {
         let checkpoint = mindreel::weights::Checkpoint::open(&file).unwrap();
         let spatial = checkpoint.views().filter(|view| !view.name.contains("_temp."));
-        spatial.map(|v| (v.name.to_string(), v.shape.to_vec(), mindreel::weights::to_f32(&v).unwrap())).collect()
+        spatial
+            .map(|v| (v.name.to_string(), v.shape.to_vec(), mindreel::weights::to_f32(&v).unwrap()))
+            .collect()
     };
     let tensors = tensors.iter().map(|(name, shape, values)| {
         mindreel::weights::NewTensor::from_f32(name.as_str(), shape.as_slice(), values)
@@ -195,7 +198,9 @@ fn an_image_checkpoint_inflates_to_video() {
     let config = UNetConfig::new(&Config::open(path.join("config.json")).unwrap()).unwrap();
     let open = |video: bool| {
         let checkpoint = architecture("UNet2DConditionModel").unwrap().checkpoint(&path).unwrap();
-        nn::open(&gpu, checkpoint, Precision::F32, |weights| UNet::load(weights, &config, video)).unwrap().model
+        nn::open(&gpu, checkpoint, Precision::F32, |weights| UNet::load(weights, &config, video))
+            .unwrap()
+            .model
     };
     let sample = Tensor::normal(&gpu, &[1, 9, 16, 4], 1, 0).unwrap();
     let text = Tensor::normal(&gpu, &[1, 77, config.cross_attention_dim], 2, 0).unwrap();

@@ -293,36 +293,42 @@ impl Vae {
             return Err(Error::setting("tile", format!("wanted at least 8 latents, got {tile}")));
         }
         let &[images, height, width, _] = latents.shape() else { return self.decode(latents) };
-        let step = tile - tile / 4;
         let scale = self.config.downscale();
-        let blend = (tile / 4) * scale;
-        let kept = step * scale;
+        let (step, blend) = (tile - tile / 4, (tile / 4) * scale);
+        let places = |size: usize| -> Vec<(usize, usize)> {
+            let n = size.saturating_sub(tile).div_ceil(step) + 1;
+            (0..n).map(|i| (i * step, tile.min(size - i * step))).collect()
+        };
         let mut pictures = Vec::new();
         for image in 0..images {
             let image = latents.narrow(0, image, 1)?;
             let mut rows: Vec<Tensor> = Vec::new();
             let mut above: Vec<Tensor> = Vec::new();
-            for y in (0..height).step_by(step) {
-                let band = image.narrow(1, y, tile.min(height - y))?;
-                let mut here = Vec::new();
-                let mut done: Vec<Tensor> = Vec::new();
-                for (column, x) in (0..width).step_by(step).enumerate() {
-                    let mut pixels = self.decode(&band.narrow(2, x, tile.min(width - x))?)?;
+            for (y, tall) in places(height) {
+                let band = image.narrow(1, y, tall)?;
+                let (mut here, mut done): (Vec<Tensor>, Vec<Tensor>) = Default::default();
+                for (column, (x, wide)) in places(width).into_iter().enumerate() {
+                    let mut pixels = self.decode(&band.narrow(2, x, wide)?)?;
                     if let Some(upper) = above.get(column) {
                         pixels = blend_edge(upper, &pixels, 1, blend)?;
                     }
                     if let Some(left) = here.last() {
                         pixels = blend_edge(left, &pixels, 2, blend)?;
                     }
-                    let (h, w) = (kept.min(pixels.dim(2)), kept.min(pixels.dim(1)));
-                    done.push(pixels.narrow(1, 0, h)?.narrow(2, 0, w)?);
+                    // The last tile of a row or column keeps all of itself, the others what the next leaves them.
+                    let kept = |start: usize, len: usize, size: usize| match start + len == size {
+                        true => len * scale,
+                        false => step * scale,
+                    };
+                    let shown =
+                        pixels.narrow(1, 0, kept(y, tall, height))?.narrow(2, 0, kept(x, wide, width))?;
+                    done.push(shown);
                     here.push(pixels);
                 }
                 rows.push(Tensor::concat(&done.iter().collect::<Vec<_>>(), 2)?);
                 above = here;
             }
-            let whole = Tensor::concat(&rows.iter().collect::<Vec<_>>(), 1)?;
-            pictures.push(whole.narrow(1, 0, height * scale)?.narrow(2, 0, width * scale)?);
+            pictures.push(Tensor::concat(&rows.iter().collect::<Vec<_>>(), 1)?);
         }
         Tensor::concat(&pictures.iter().collect::<Vec<_>>(), 0)
     }

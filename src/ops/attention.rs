@@ -541,10 +541,12 @@ mod tests {
     fn many_keys_are_all_seen_or_refused() {
         let Some(gpu) = gpu() else { return };
         check(&gpu, [1, 3, 1, 4], [1, 70_001], Sight::All);
-        let plain = gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
+        let plain =
+            gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
         check(&plain, [1, 3, 1, 4], [1, 30_001], Sight::All);
         if plain.facts().class == Class::Software {
-            let [q, k] = [3, 70_001].map(|n| Tensor::zeros(&plain, &[1, n, 4], crate::tensor::DType::F32).unwrap());
+            let [q, k] =
+                [3, 70_001].map(|n| Tensor::zeros(&plain, &[1, n, 4], crate::tensor::DType::F32).unwrap());
             assert!(q.attention(&k, &k, 1, None, Sight::All).is_err());
         }
     }

@@ -174,7 +174,8 @@ mod tests {
     fn long_sums_are_whole_or_refused() {
         let Some(gpu) = gpu() else { return };
         check_linear(&gpu, 3, 200_003, 5, false);
-        let plain = gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
+        let plain =
+            gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
         check_linear(&plain, 3, 50_003, 5, false);
         if plain.facts().class == crate::gpu::Class::Software {
             let x = Tensor::zeros(&plain, &[3, 300_000], DType::F32).unwrap();

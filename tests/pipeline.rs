@@ -171,7 +171,7 @@ fn slices_and_tiles_decode_like_the_whole() {
     let tiled = tiled.to_vec().unwrap();
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     let alike = dot(&whole, &tiled) / (dot(&whole, &whole) * dot(&tiled, &tiled)).sqrt();
-    assert!(alike > 0.9, "cosine {alike}");
+    assert!(alike > 0.8, "cosine {alike}"); // tiles out of place would be near 0
 }
 
 #[test]

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# Sourced by ./demo and ./test: sees to it that Rust and a Vulkan driver are there.
+# Sourced by ./demo and ./test: sees to it that Rust, a linker and a Vulkan driver are there.
 #
-# Rust is never installed from here. On Debian and Ubuntu a missing driver is: Mesa's, which holds drivers for
-# Intel and AMD cards and one that runs on the CPU. As root at once, else only after a yes.
+# Rust is never installed from here. The rest is, on Debian and Ubuntu, where it is missing: gcc, and Mesa, which
+# holds drivers for Intel and AMD cards and one that runs on the CPU. As root at once, else only after a yes.
 # Exit codes are those of mindreel: 2 for what the caller has to set up, 4 for trouble with the driver.
 
 need_rust() {

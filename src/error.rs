@@ -163,20 +163,23 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
-/// Levenshtein distance in bytes.
+/// Edits from one name to the other, in bytes: one put in, left out or changed, or two neighbours swapped.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b = b.as_bytes();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, &x) in a.as_bytes().iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, &x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, &y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+            let mut least = (above[j] + usize::from(x != y)).min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && x == b[j - 1] && a[i - 1] == y {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[b.len()]
+    above[b.len()]
 }
 
 #[cfg(test)]
@@ -188,6 +191,9 @@ mod tests {
         let names = ["conv_in.weight", "conv_out.weight"];
         assert_eq!(nearest("conv_ni.weight", names), Some("conv_in.weight"));
         assert_eq!(nearest("tokenizer", names), None);
+        assert_eq!(nearest("unte", ["vae", "unet"]), Some("unet"));
+        let distances = ["", "unet", "net", "nuet", "units", "tenu"].map(|name| edit_distance("unet", name));
+        assert_eq!(distances, [4, 0, 1, 1, 2, 3]);
     }
 
     #[test]

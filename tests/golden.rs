@@ -9,7 +9,8 @@ use fixture::{Golden, output, relative_error};
 use mindreel::gpu::{Gpu, Options};
 use mindreel::models;
 use mindreel::nn::Precision;
-use mindreel::weights::Dtype;
+use mindreel::weights::{self, Checkpoint, Dtype, NewTensor};
+use std::collections::BTreeMap;
 
 /// Runs a fixture and holds the named fields against it.
 fn check(gpu: &Gpu, name: &str, precision: Precision, inputs: &[(&str, &str)], fields: &[&str]) {
@@ -50,11 +51,12 @@ fn tune_a_video_unet() {
 fn image_unet() {
     check_both("unet2d_a", &UNET, &["sample"]);
     check_both("unet2d_b", &UNET, &["sample"]);
+    check_both("unet2d_c", &UNET, &["sample"]);
 }
 
 #[test]
 fn autoencoder() {
-    for name in ["vae_a", "vae_b"] {
+    for name in ["vae_a", "vae_b", "vae_c"] {
         check_both(name, &[("latents", "latents")], &["sample"]);
         check_both(name, &[("sample", "sample")], &["mean", "logvar"]);
     }
@@ -96,6 +98,45 @@ fn eeg_to_video_transformer() {
         let error = relative_error(&norms, &golden.values("out.latents_norm"));
         assert!(error <= tolerance, "latents_norm {precision:?}: {error:.2e}");
     }
+}
+
+/// A file in half precision holds the positions rounded; the original adds what its file holds.
+#[test]
+fn positions_in_a_file_are_the_ones_added() {
+    let Some(gpu) = gpu() else { return };
+    let golden = Golden::open("eeg2video_transformer");
+    let folder = tempfile::tempdir().unwrap();
+    golden.checkpoint(folder.path(), Dtype::F32);
+    let whole = Checkpoint::open(folder.path().join("model.safetensors")).unwrap();
+    let values: Vec<_> =
+        whole.views().map(|view| (view.name, view.shape, weights::to_f32(&view).unwrap())).collect();
+    let logits = |positions: &[f32]| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), &golden.file.metadata()["config"]).unwrap();
+        let tensor = |(name, shape, values): &(&str, &[usize], Vec<f32>)| {
+            let (name, shape, values) = (name.to_string(), shape.to_vec(), values.clone());
+            NewTensor::streamed(name, Dtype::F32, shape, move |sink| sink.put_f32(&values))
+        };
+        let mut tensors: Vec<_> = values.iter().map(tensor).collect();
+        let shape = [1, positions.len() / 512, 512];
+        tensors.push(NewTensor::from_f32("positional_encoding.pe", shape, positions));
+        weights::write(&folder.path().join("model.safetensors"), tensors, &BTreeMap::new()).unwrap();
+        let loaded = models::open(&gpu, folder.path(), Precision::F32)?;
+        assert!(!loaded.warnings.concat().contains("positional"), "{:?}", loaded.warnings);
+        let outputs = loaded.model.forward(&golden.inputs(&[("eeg", "eeg")]))?;
+        let error =
+            relative_error(&output(&outputs, "class_logits").values, &golden.values("out.class_logits"));
+        Ok::<_, mindreel::error::Error>(error)
+    };
+    let sinusoids: Vec<f32> = (0..9 * 512)
+        .map(|at| {
+            let angle = (at / 512) as f64 * 10_000_f64.powf(-((at % 512 / 2 * 2) as f64) / 512.0);
+            (if at % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        })
+        .collect();
+    assert!(logits(&sinusoids).unwrap() <= 1e-4);
+    assert!(logits(&vec![0.0; 9 * 512]).unwrap() > 1e-2);
+    assert!(logits(&sinusoids[..6 * 512]).unwrap_err().to_string().contains("7 or more"));
 }
 
 #[cfg(feature = "generate")]

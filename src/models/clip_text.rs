@@ -41,8 +41,10 @@ impl ClipTextConfig {
         let hidden_act = match config.word_or("hidden_act", "quick_gelu")? {
             "quick_gelu" => Activation::QuickGelu,
             "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-            _ => return Err(config.wrong("hidden_act", "quick_gelu, gelu or gelu_pytorch_tanh")),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            "silu" | "swish" => Activation::Silu,
+            _ => return Err(config.wrong("hidden_act", "quick_gelu, gelu, gelu_pytorch_tanh, relu or silu")),
         };
         let sizes = ClipTextConfig {
             vocab_size: config.size_or("vocab_size", 49_408)?,

@@ -103,14 +103,25 @@ impl Config {
         words.ok_or_else(|| self.wrong(key, "a list of words"))
     }
 
-    /// Refuses settings that change the model in ways not written here: each key must be absent, null or `usual`.
+    /// Refuses settings that change the model in ways not written here: each key must be absent, null or `usual`,
+    /// or a list of nothing else (one for each level). 1 and 1.0 are alike.
     pub fn only(&self, usual: &[(&str, Value)]) -> Result<()> {
         for (key, value) in usual {
-            if self.get(key).is_some_and(|got| got != value) {
+            let alike = |got: &Value| got == value || (got.is_number() && got.as_f64() == value.as_f64());
+            let fits = |got: &Value| alike(got) || got.as_array().is_some_and(|each| each.iter().all(alike));
+            if !self.get(key).is_none_or(fits) {
                 return Err(self.wrong(key, &format!("{value} (nothing else is written yet)")));
             }
         }
         Ok(())
+    }
+
+    /// Refuses an `act_fn` other than SiLU, which is also called swish.
+    pub fn only_silu(&self) -> Result<()> {
+        match self.word_or("act_fn", "silu")? {
+            "silu" | "swish" => Ok(()),
+            _ => Err(self.wrong("act_fn", "\"silu\" (nothing else is written yet)")),
+        }
     }
 
     /// A refusal that names the key.
@@ -129,5 +140,38 @@ impl Config {
             .or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
         // Sizes multiply: one that large cannot be meant.
         whole.filter(|&v| v <= 1 << 24).map(|v| v as usize).ok_or_else(|| self.wrong(key, "a count"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(value: Value) -> Config {
+        Config::from_json("config.json", value.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn usual_settings_pass_however_they_are_written() {
+        let usual = [("scale", json!(1)), ("only_cross_attention", json!(false)), ("embed", json!(null))];
+        for fine in [
+            json!({}),
+            json!({ "scale": 1, "only_cross_attention": false, "embed": null }),
+            json!({ "scale": 1.0, "only_cross_attention": [false, false] }),
+        ] {
+            config(fine).only(&usual).unwrap();
+        }
+        for wrong in [
+            json!({ "scale": 1.5 }),
+            json!({ "scale": "1" }),
+            json!({ "only_cross_attention": [false, true] }),
+            json!({ "embed": "time" }),
+            json!({ "embed": [1] }),
+        ] {
+            assert!(config(wrong.clone()).only(&usual).is_err(), "{wrong}");
+        }
+        config(json!({ "act_fn": "swish" })).only_silu().unwrap();
+        assert!(config(json!({ "act_fn": "gelu" })).only_silu().is_err());
     }
 }

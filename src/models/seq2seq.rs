@@ -193,8 +193,11 @@ pub struct Seq2Seq {
 }
 
 impl Seq2Seq {
-    /// The original's names. Its unused tensors (`embedding`, `img_embedding`, `positional_encoding.pe`) are
-    /// neither wanted nor missed.
+    /// The original's names. Its unused tensors (`embedding`, `img_embedding`) are neither wanted nor missed. Its
+    /// buffer of positions, `positional_encoding.pe`, counts where it is there: a file in half precision holds it
+    /// rounded, and that is what the original then adds.
+    ///
+    /// Errors: [`Error::Shape`] for positions of another width or too few.
     pub fn load(weights: &Weights, config: &Seq2SeqConfig) -> Result<Seq2Seq> {
         let layers = |name: &str, n: usize, decoder: bool| {
             (0..n)
@@ -202,8 +205,19 @@ impl Seq2Seq {
                 .collect::<Result<Vec<_>>>()
         };
         let width = config.d_model;
-        let positions =
-            Tensor::new(weights.gpu(), &[config.n_windows, width], &sinusoids(config.n_windows, width))?;
+        let places = config.n_windows;
+        let positions = match weights.stored("positional_encoding.pe")? {
+            None => sinusoids(places, width),
+            Some((shape, values)) if matches!(shape[..], [1, n, w] if n >= places && w == width) => {
+                values[..places * width].to_vec()
+            }
+            Some((shape, _)) => {
+                let detail =
+                    format!("wanted positions [1, {places} or more, {width}], the file has {shape:?}");
+                return Err(Error::shape("EEG2VideoTransformer", detail));
+            }
+        };
+        let positions = Tensor::new(weights.gpu(), &[places, width], &positions)?;
         Ok(Seq2Seq {
             eeg_embedding: EegNet::load(&weights.at("eeg_embedding"), config)?,
             positions: positions.cast(weights.dtype())?,

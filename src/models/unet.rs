@@ -60,7 +60,6 @@ impl UNetConfig {
     /// Errors: [`Error::Format`] naming the key of a block or setting that is not written here.
     pub fn new(config: &Config) -> Result<UNetConfig> {
         config.only(&[
-            ("act_fn", json!("silu")),
             ("center_input_sample", json!(false)),
             ("dual_cross_attention", json!(false)),
             ("only_cross_attention", json!(false)),
@@ -68,6 +67,9 @@ impl UNetConfig {
             ("addition_embed_type", json!(null)),
             ("encoder_hid_dim", json!(null)),
             ("time_embedding_type", json!("positional")),
+            ("time_embedding_dim", json!(null)),
+            ("time_embedding_act_fn", json!(null)),
+            ("timestep_post_act", json!(null)),
             ("resnet_time_scale_shift", json!("default")),
             ("mid_block_scale_factor", json!(1)),
             ("conv_in_kernel", json!(3)),
@@ -75,6 +77,7 @@ impl UNetConfig {
             ("num_class_embeds", json!(null)),
             ("resnet_skip_time_act", json!(false)),
         ])?;
+        config.only_silu()?;
         let block_out_channels = config.sizes("block_out_channels")?;
         let n = block_out_channels.len();
         let attention = |key: &str, with: &[&str], without: &[&str]| -> Result<Vec<bool>> {
@@ -126,8 +129,8 @@ impl UNetConfig {
             block_out_channels,
         };
         for (&channels, &heads) in sizes.block_out_channels.iter().zip(&sizes.heads) {
-            if heads == 0 || channels % heads != 0 {
-                return Err(config.wrong(heads_key, &format!("heads that divide {channels} channels")));
+            if heads == 0 || heads > channels {
+                return Err(config.wrong(heads_key, &format!("1 to {channels} heads at {channels} channels")));
             }
             if sizes.norm_num_groups == 0 || channels % sizes.norm_num_groups != 0 {
                 return Err(
@@ -269,17 +272,18 @@ struct Transformer {
 
 impl Transformer {
     fn load(weights: &Weights, config: &UNetConfig, level: usize, video: bool) -> Result<Transformer> {
-        let channels = config.block_out_channels[level];
-        let project = |name: &str| Linear::load(&weights.at(name), channels, channels);
+        let (channels, heads) = (config.block_out_channels[level], config.heads[level]);
+        // Heads that do not divide the channels leave the blocks narrower.
+        let inner = channels / heads * heads;
         let block = |i| {
             let weights = weights.at(format!("transformer_blocks.{i}"));
-            TransformerBlock::load(&weights, channels, config.heads[level], config.cross_attention_dim, video)
+            TransformerBlock::load(&weights, inner, heads, config.cross_attention_dim, video)
         };
         Ok(Transformer {
             norm: GroupNorm::load(&weights.at("norm"), config.norm_num_groups, channels, 1e-6)?,
-            proj_in: project("proj_in")?,
+            proj_in: Linear::load(&weights.at("proj_in"), channels, inner)?,
             transformer_blocks: (0..config.transformer_layers[level]).map(block).collect::<Result<_>>()?,
-            proj_out: project("proj_out")?,
+            proj_out: Linear::load(&weights.at("proj_out"), inner, channels)?,
         })
     }
 

@@ -45,11 +45,8 @@ impl VaeConfig {
     ///
     /// Errors: [`Error::Format`] naming the key of a block that is not written here.
     pub fn new(config: &Config) -> Result<VaeConfig> {
-        config.only(&[
-            ("act_fn", json!("silu")),
-            ("shift_factor", json!(null)),
-            ("latents_mean", json!(null)),
-        ])?;
+        config.only(&[("shift_factor", json!(null)), ("latents_mean", json!(null))])?;
+        config.only_silu()?;
         let block_out_channels = config.sizes("block_out_channels")?;
         for (key, kind) in
             [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")]
@@ -229,22 +226,20 @@ impl Vae {
     }
 
     /// Pixels `[batch, height, width, 3]` in [-1, 1] -> (mean, logvar), each
-    /// `[batch, height / 8, width / 8, 4]`, unscaled; logvar within [-30, 20].
+    /// `[batch, height / 8, width / 8, 4]` (rounded down), unscaled; logvar within [-30, 20].
     ///
-    /// Errors: when height or width are no multiples of the downscale, or only the decoder is loaded.
+    /// Errors: when height or width are below the downscale, or only the decoder is loaded.
     pub fn encode(&self, pixels: &Tensor) -> Result<(Tensor, Tensor)> {
         let Some((encoder, quant_conv)) = &self.encoder else {
             return Err(Error::shape("vae", "only the decoder was loaded"));
         };
         let scale = self.config.downscale();
         match pixels.shape() {
-            &[b, h, w, c]
-                if b > 0 && c == self.config.in_channels && h % scale == 0 && w % scale == 0 && h * w > 0 => {
-            }
+            &[b, h, w, c] if b > 0 && c == self.config.in_channels && h >= scale && w >= scale => {}
             got => {
                 let c = self.config.in_channels;
                 let detail = format!(
-                    "wanted pixels [batch, height, width, {c}] with multiples of {scale}, got {got:?}"
+                    "wanted pixels [batch, height, width, {c}], at least {scale} by {scale}, got {got:?}"
                 );
                 return Err(Error::shape("vae", detail));
             }

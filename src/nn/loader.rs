@@ -129,6 +129,16 @@ impl Weights {
         Tensor::new(self.gpu(), shape, &weights::to_f32(&view)?)
     }
 
+    /// Shape and values of a tensor that a model can do without, if a file is at hand and holds it.
+    pub fn stored(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+        let path = self.path(name);
+        let Some(view) = self.shared.checkpoint.as_ref().and_then(|file| file.get(&path)) else {
+            return Ok(None);
+        };
+        self.ask(|| Wanted::optional(&path, view.shape));
+        Ok(Some((view.shape.to_vec(), weights::to_f32(&view)?)))
+    }
+
     /// A table of embeddings `[n, width]`: f16 where the file or the precision says so, else f32.
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
         let half = self.half(name);
@@ -188,14 +198,21 @@ impl Weights {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 
+    /// Writes a tensor down, once, while only a list is wanted; says whether that is so.
+    fn ask(&self, wanted: impl FnOnce() -> Wanted) -> bool {
+        let Some(asked) = &self.shared.asked else { return false };
+        let mut asked = asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let wanted = wanted();
+        if !asked.iter().any(|known| known.name == wanted.name) {
+            asked.push(wanted);
+        }
+        true
+    }
+
     /// The tensor in the file, or nothing while only a list is wanted.
     fn view(&self, name: &str, shape: &[usize]) -> Result<Option<View<'_>>> {
         let path = self.path(name);
-        if let Some(asked) = &self.shared.asked {
-            let mut asked = asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if !asked.iter().any(|wanted| wanted.name == path) {
-                asked.push(Wanted::new(path, shape));
-            }
+        if self.ask(|| Wanted::new(&path, shape)) {
             return Ok(None);
         }
         let checkpoint = self.shared.checkpoint.as_ref().expect("without a file only a list is made");

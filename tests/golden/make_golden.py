@@ -439,12 +439,18 @@ class Maker:
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
     }
     UNET2D_B = dict(UNET2D_A, attention_head_dim=[2, 4], use_linear_projection=True)
+    # 7 heads leave 28 of 32 and 63 of 64 channels.
+    UNET2D_C = dict(UNET2D_A, attention_head_dim=7)
 
     def unet2d(self):
         import diffusers
 
         source = f"diffusers {diffusers.__version__} UNet2DConditionModel; {self.versions}"
-        for name, config in (("unet2d_a", self.UNET2D_A), ("unet2d_b", self.UNET2D_B)):
+        for name, config in (
+            ("unet2d_a", self.UNET2D_A),
+            ("unet2d_b", self.UNET2D_B),
+            ("unet2d_c", self.UNET2D_C),
+        ):
             rng = rng_for(name)
             self.model(
                 name,
@@ -500,6 +506,7 @@ class Maker:
         for name, config, latents, sample in (
             ("vae_a", self.VAE_A, (2, 4, 5, 7), (2, 3, 20, 28)),
             ("vae_b", self.VAE_B, (3, 4, 5, 3), (3, 3, 36, 20)),
+            ("vae_c", self.VAE_B, (1, 4, 1, 2), (1, 3, 23, 14)),
         ):
             rng = rng_for(name)
             self.model(

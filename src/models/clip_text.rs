@@ -50,7 +50,7 @@ impl ClipTextConfig {
             vocab_size: config.size_or("vocab_size", 49_408)?,
             hidden_size: config.size_or("hidden_size", 512)?,
             intermediate_size: config.size_or("intermediate_size", 2048)?,
-            num_hidden_layers: config.size_or("num_hidden_layers", 12)?,
+            num_hidden_layers: config.layers_or("num_hidden_layers", 12)?,
             num_attention_heads: config.size_or("num_attention_heads", 8)?,
             max_position_embeddings: config.size_or("max_position_embeddings", 77)?,
             layer_norm_eps: config.number_or("layer_norm_eps", 1e-5)?,

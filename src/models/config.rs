@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// No config is longer than this.
 const LIMIT_BYTES: u64 = 16 << 20;
+/// No model has more layers of a kind.
+const MOST_LAYERS: usize = 256;
 
 /// A model's settings as diffusers and transformers write them.
 #[derive(Clone, Debug)]
@@ -61,6 +63,15 @@ impl Config {
     /// A count, or its usual value.
     pub fn size_or(&self, key: &str, usual: usize) -> Result<usize> {
         self.get(key).map_or(Ok(usual), |value| self.as_size(key, value))
+    }
+
+    /// A count of layers, or its usual value: a file that asks for more than anyone builds is refused, not waited
+    /// for.
+    pub fn layers_or(&self, key: &str, usual: usize) -> Result<usize> {
+        match self.size_or(key, usual)? {
+            n if n <= MOST_LAYERS => Ok(n),
+            _ => Err(self.wrong(key, &format!("at most {MOST_LAYERS}"))),
+        }
     }
 
     /// Several counts.
@@ -171,6 +182,9 @@ mod tests {
         ] {
             assert!(config(wrong.clone()).only(&usual).is_err(), "{wrong}");
         }
+        assert_eq!(config(json!({ "layers": 256 })).layers_or("layers", 2).unwrap(), 256);
+        assert_eq!(config(json!({})).layers_or("layers", 2).unwrap(), 2);
+        assert!(config(json!({ "layers": 257 })).layers_or("layers", 2).is_err());
         config(json!({ "act_fn": "swish" })).only_silu().unwrap();
         assert!(config(json!({ "act_fn": "gelu" })).only_silu().is_err());
     }

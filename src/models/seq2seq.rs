@@ -68,14 +68,14 @@ impl Seq2SeqConfig {
                 .map_err(|_| config.wrong("latent_shape", "channels, height, width"))?,
         };
         let sizes = Seq2SeqConfig {
-            n_windows: config.size_or("n_windows", 7)?,
+            n_windows: config.layers_or("n_windows", 7)?,
             n_chans: config.size_or("n_chans", 62)?,
             n_times: config.size_or("n_times", 100)?,
             d_model: config.size_or("d_model", 512)?,
             n_heads: config.size_or("n_heads", 4)?,
             dim_feedforward: config.size_or("dim_feedforward", 2048)?,
-            n_encoder_layers: config.size_or("n_encoder_layers", 2)?,
-            n_decoder_layers: config.size_or("n_decoder_layers", 4)?,
+            n_encoder_layers: config.layers_or("n_encoder_layers", 2)?,
+            n_decoder_layers: config.layers_or("n_decoder_layers", 4)?,
             n_classes: config.size_or("n_classes", 13)?,
             latent_shape,
         };

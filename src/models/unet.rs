@@ -116,7 +116,7 @@ impl UNetConfig {
                 &["CrossAttnUpBlock2D", "CrossAttnUpBlock3D"],
                 &["UpBlock2D", "UpBlock3D"],
             )?,
-            layers_per_block: config.size_or("layers_per_block", 2)?,
+            layers_per_block: config.layers_or("layers_per_block", 2)?,
             heads: config.size_each(heads_key, n, 8)?,
             cross_attention_dim: config.size_or("cross_attention_dim", 1280)?,
             norm_num_groups: config.size_or("norm_num_groups", 32)?,
@@ -128,6 +128,9 @@ impl UNetConfig {
             sample_size: config.get("sample_size").and_then(|v| v.as_u64()).map(|v| v as usize),
             block_out_channels,
         };
+        if sizes.transformer_layers.iter().any(|&n| n > 64) {
+            return Err(config.wrong("transformer_layers_per_block", "at most 64"));
+        }
         for (&channels, &heads) in sizes.block_out_channels.iter().zip(&sizes.heads) {
             if heads == 0 || heads > channels {
                 return Err(config.wrong(heads_key, &format!("1 to {channels} heads at {channels} channels")));

@@ -67,7 +67,7 @@ impl VaeConfig {
             in_channels: config.size_or("in_channels", 3)?,
             out_channels: config.size_or("out_channels", 3)?,
             latent_channels: config.size_or("latent_channels", 4)?,
-            layers_per_block: config.size_or("layers_per_block", 1)?,
+            layers_per_block: config.layers_or("layers_per_block", 1)?,
             norm_num_groups,
             scaling_factor: config.number_or("scaling_factor", 0.18215)?,
             quant_conv: config.switch_or("use_quant_conv", true)?,

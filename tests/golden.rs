@@ -120,7 +120,7 @@ fn positions_in_a_file_are_the_ones_added() {
         let mut tensors: Vec<_> = values.iter().map(tensor).collect();
         let shape = [1, positions.len() / 512, 512];
         tensors.push(NewTensor::from_f32("positional_encoding.pe", shape, positions));
-        weights::write(&folder.path().join("model.safetensors"), tensors, &BTreeMap::new()).unwrap();
+        weights::write(folder.path().join("model.safetensors"), tensors, &BTreeMap::new()).unwrap();
         let loaded = models::open(&gpu, folder.path(), Precision::F32)?;
         assert!(!loaded.warnings.concat().contains("positional"), "{:?}", loaded.warnings);
         let outputs = loaded.model.forward(&golden.inputs(&[("eeg", "eeg")]))?;

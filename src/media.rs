@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn formats_are_read_from_flags() {
         assert_eq!("GIF".parse::<Format>().unwrap(), Format::Gif);
-        assert!("gfi".parse::<Format>().unwrap_err().to_string().contains("give gif, mp4 or png"));
+        assert!("avi".parse::<Format>().unwrap_err().to_string().contains("give gif, mp4 or png"));
+        assert!("gfi".parse::<Format>().unwrap_err().to_string().contains("did you mean gif"));
         assert!("mp44".parse::<Format>().unwrap_err().to_string().contains("did you mean mp4"));
     }
 

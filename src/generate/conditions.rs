@@ -11,7 +11,7 @@ use crate::models::{
 };
 use crate::nn::{self, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::tokenizers::ClipTokenizer;
 use crate::weights::{self, Checkpoint};
 use std::sync::Arc;
@@ -130,7 +130,8 @@ pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u
         if folder.has(part) {
             let plan = plan.planner();
             let checkpoint = Arc::new(folder.checkpoint(part)?);
-            run(&Weights::planned(&plan, Some(checkpoint.clone()), settings.precision()), &checkpoint)?;
+            let weights = Weights::planned(&plan, Some(checkpoint.clone()), settings.precision());
+            run(&weights.with_full_activations(), &checkpoint)?;
             most = most.max(plan.memory().peak_reserved);
         }
         Ok(())
@@ -179,13 +180,13 @@ fn embeddings(
         None => de,
     };
     let de: Vec<f32> = de.into_iter().map(|v| v as f32).collect();
-    let model =
-        nn::open(gpu, checkpoint, settings.precision(), |weights| SemanticPredictor::load(weights, &config))?
-            .model;
-    let dtype = activations(gpu, settings);
+    let model = nn::open(gpu, checkpoint, settings.precision(), |weights| {
+        SemanticPredictor::load(&weights.with_full_activations(), &config)
+    })?
+    .model;
     let text = in_batches(eeg.n, |clips| {
         let values = &de[clips.start * n_features..clips.end * n_features];
-        let x = Tensor::new(gpu, &[clips.len(), n_features], values)?.cast(dtype)?;
+        let x = Tensor::new(gpu, &[clips.len(), n_features], values)?;
         model.forward(&x)?.to_vec()
     })?;
     Ok(([config.n_tokens, config.emb_dim], text))
@@ -213,13 +214,13 @@ fn predicted_latents(
         }
         all.extend(values);
     }
-    let open = |weights: &Weights| Seq2Seq::load(weights, &config);
+    let open = |weights: &Weights| Seq2Seq::load(&weights.with_full_activations(), &config);
     let model = nn::open(gpu, folder.checkpoint(Part::Seq2seq)?, settings.precision(), open)?.model;
     let which = if settings.reproduce_original { Frames::Original } else { Frames::Decoded };
-    let (size, dtype) = (config.n_windows * config.n_chans * config.n_times, activations(gpu, settings));
+    let size = config.n_windows * config.n_chans * config.n_times;
     let latents = in_batches(eeg.n, |clips| {
         let shape = [clips.len(), config.n_windows, config.n_chans, config.n_times];
-        let x = Tensor::new(gpu, &shape, &all[clips.start * size..clips.end * size])?.cast(dtype)?;
+        let x = Tensor::new(gpu, &shape, &all[clips.start * size..clips.end * size])?;
         let (_, latents) = model.forward(&x)?;
         model.frames(&latents, which)?.to_vec()
     })?;
@@ -238,15 +239,15 @@ fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segme
         );
         return Err(Error::format(folder.path(), detail));
     }
-    let open = |weights: &Weights| GlmNet::load(weights, &config);
+    let open = |weights: &Weights| GlmNet::load(&weights.with_full_activations(), &config);
     let model = nn::open(gpu, folder.checkpoint(Part::Dynamics)?, settings.precision(), open)?.model;
-    let (values, dtype) = (standardized(folder, eeg)?, activations(gpu, settings));
+    let values = standardized(folder, eeg)?;
     let size = eeg.n_channels * eeg.n_samples;
     let scores = in_batches(eeg.n, |clips| {
         let mut scores = Vec::new();
         for clip in values[clips.start * size..clips.end * size].chunks(size) {
             let (parts, n) = windows::sliding(clip, eeg.n_channels, config.n_times, config.n_times)?;
-            let x = Tensor::new(gpu, &[n, config.n_chans, config.n_times], &parts)?.cast(dtype)?;
+            let x = Tensor::new(gpu, &[n, config.n_chans, config.n_times], &parts)?;
             scores.extend(model.forward(&x)?.mean(&[0])?.to_vec()?);
         }
         Ok(scores)
@@ -282,7 +283,7 @@ fn encode(
     }
     let tokenizer = ClipTokenizer::open(folder.path().join("tokenizer"))?;
     let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
-    let open = |weights: &Weights| ClipText::load(weights, &config);
+    let open = |weights: &Weights| ClipText::load(&weights.with_full_activations(), &config);
     let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, settings.precision(), open)?.model;
     let tokens = config.max_position_embeddings;
     let ids: Vec<Vec<i64>> =
@@ -334,10 +335,6 @@ fn scaler(folder: &Folder, name: &str, n: usize) -> Result<Option<StandardScaler
         (None, None) => Ok(None),
         _ => Err(Error::format(&path, format!("wanted both '{name}.mean' and '{name}.scale', got one"))),
     }
-}
-
-fn activations(gpu: &Gpu, settings: &Settings) -> DType {
-    if settings.half && gpu.facts().features.f16 { DType::F16 } else { DType::F32 }
 }
 
 /// Runs `run` over `n` clips, some at a time, and joins what it gives.

@@ -91,7 +91,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "input_ids [b, tokens]",
         outputs: "last_hidden_state [b, tokens, hidden], pooler_output [b, hidden]",
         rename: weights::clip_text_names,
-        load: |weights, config, _| host(weights, ClipText::load(weights, &ClipTextConfig::new(config)?)?),
+        load: |weights, config, _| {
+            host_full(weights, |weights| ClipText::load(weights, &ClipTextConfig::new(config)?))
+        },
     },
     Architecture {
         name: "SemanticPredictor",
@@ -99,7 +101,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
         outputs: "embeddings [b, 77, 768]",
         rename: weights::plain,
         load: |weights, config, file| {
-            host(weights, SemanticPredictor::load(weights, &SemanticConfig::new(config, file)?)?)
+            host_full(weights, |weights| {
+                SemanticPredictor::load(weights, &SemanticConfig::new(config, file)?)
+            })
         },
     },
     Architecture {
@@ -107,21 +111,27 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "eeg [b, 7, 62, 100]",
         outputs: "class_logits [b, 13], latents [b, 7, 4, 36, 64]",
         rename: weights::plain,
-        load: |weights, config, _| host(weights, Seq2Seq::load(weights, &Seq2SeqConfig::new(config)?)?),
+        load: |weights, config, _| {
+            host_full(weights, |weights| Seq2Seq::load(weights, &Seq2SeqConfig::new(config)?))
+        },
     },
     Architecture {
         name: "GLMNet",
         inputs: "eeg [b, 1, n_chans, n_times]",
         outputs: "logits [b, n_outputs]",
         rename: weights::plain,
-        load: |weights, config, _| host(weights, GlmNet::load(weights, &EegConfig::new(config)?)?),
+        load: |weights, config, _| {
+            host_full(weights, |weights| GlmNet::load(weights, &EegConfig::new(config)?))
+        },
     },
     Architecture {
         name: "ShallowNet",
         inputs: "eeg [b, 1, n_chans, n_times]",
         outputs: "logits [b, n_outputs]",
         rename: weights::plain,
-        load: |weights, config, _| host(weights, ShallowNet::load(weights, &EegConfig::new(config)?)?),
+        load: |weights, config, _| {
+            host_full(weights, |weights| ShallowNet::load(weights, &EegConfig::new(config)?))
+        },
     },
 ];
 
@@ -272,6 +282,15 @@ where
     Host<M>: Named + 'static,
 {
     Ok(Box::new(Host { model, gpu: weights.gpu().clone(), dtype: weights.dtype(), video: false }))
+}
+
+/// A small model: its activations stay in f32.
+fn host_full<M>(weights: &Weights, load: impl FnOnce(&Weights) -> Result<M>) -> Result<Box<dyn Named>>
+where
+    Host<M>: Named + 'static,
+{
+    let weights = weights.with_full_activations();
+    host(&weights, load(&weights)?)
 }
 
 fn load_unet(weights: &Weights, config: &Config, video: bool) -> Result<Box<dyn Named>> {

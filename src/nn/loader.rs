@@ -18,8 +18,8 @@ pub enum Precision {
     /// Activations in f32. Weights that a file holds in f16 stay in f16: nothing is lost.
     #[default]
     F32,
-    /// Activations and weights in f16, sums and statistics in f32. Without f16 in the adapter's shaders,
-    /// activations stay in f32.
+    /// Activations and weights in f16, sums and statistics in f32. Activations stay in f32 without f16 in the
+    /// adapter's shaders, and in the small models: text encoder and EEG.
     F16,
 }
 
@@ -28,6 +28,8 @@ pub enum Precision {
 pub struct Weights {
     shared: Arc<Shared>,
     prefix: String,
+    /// Activations in f32 whatever the precision.
+    full: bool,
 }
 
 struct Shared {
@@ -61,7 +63,7 @@ pub fn open<T>(
     let warnings = weights::check(&checkpoint, &asked, false)?;
     weights::refuse_nonfinite(&checkpoint)?;
     let shared = Shared { gpu: gpu.clone(), precision, checkpoint: Some(checkpoint), asked: None };
-    let model = load(&Weights { shared: Arc::new(shared), prefix: String::new() })?;
+    let model = load(&Weights { shared: Arc::new(shared), prefix: String::new(), full: false })?;
     gpu.submit()?;
     Ok(Loaded { model, warnings })
 }
@@ -87,7 +89,7 @@ fn ask<T>(
     load: &impl Fn(&Weights) -> Result<T>,
 ) -> Result<Vec<Wanted>> {
     let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
-    let weights = Weights { shared: Arc::new(shared), prefix: String::new() };
+    let weights = Weights { shared: Arc::new(shared), prefix: String::new(), full: false };
     load(&weights)?;
     let asked = weights.shared.asked.as_ref().expect("made just above");
     Ok(std::mem::take(&mut *asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())))
@@ -97,12 +99,12 @@ impl Weights {
     /// Weights on a plan, sized as `checkpoint` holds them: to reckon memory.
     pub fn planned(plan: &Gpu, checkpoint: Option<Arc<Checkpoint>>, precision: Precision) -> Weights {
         let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
-        Weights { shared: Arc::new(shared), prefix: String::new() }
+        Weights { shared: Arc::new(shared), prefix: String::new(), full: false }
     }
 
     /// The weights of a part: `weights.at("conv_in")`, `weights.at(&format!("down_blocks.{i}"))`.
     pub fn at(&self, part: impl AsRef<str>) -> Weights {
-        Weights { shared: self.shared.clone(), prefix: self.path(part.as_ref()) }
+        Weights { shared: self.shared.clone(), prefix: self.path(part.as_ref()), full: self.full }
     }
 
     /// Whether the file has this tensor; yes where there is no file.
@@ -115,10 +117,16 @@ impl Weights {
         &self.shared.gpu
     }
 
+    /// The same weights for a model whose activations stay in f32 under [`Precision::F16`], too: small models, where
+    /// half the memory is little and what rounding costs is not.
+    pub fn with_full_activations(&self) -> Weights {
+        Weights { full: true, ..self.clone() }
+    }
+
     /// Number type of activations.
     pub fn dtype(&self) -> DType {
         match self.shared.precision {
-            Precision::F16 if self.gpu().facts().features.f16 => DType::F16,
+            Precision::F16 if !self.full && self.gpu().facts().features.f16 => DType::F16,
             _ => DType::F32,
         }
     }

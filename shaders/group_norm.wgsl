@@ -119,19 +119,7 @@ fn normalise(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let place = place_of(group_index(group, groups) * WG + lane);
-    if (place.image >= params.images) {
-        return;
-    }
-    let row = place.image * 2u * params.units + place.unit;
-    let mean = folded[row];
-    let scale = folded[row + params.units];
-    let shift = bias[place.unit];
-    var at = place.start;
-    for (var left = place.count; left > 0u; left--) {
-        y[at] = stored((packed(x[at]) - mean) * scale + shift);
-        at += params.units;
-    }
+    normalise_place(group_index(group, groups) * WG + lane, false);
 }
 
 @compute @workgroup_size(WG)
@@ -140,7 +128,12 @@ fn normalise_silu(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let place = place_of(group_index(group, groups) * WG + lane);
+    normalise_place(group_index(group, groups) * WG + lane, true);
+}
+
+// Writes the positions of one invocation; `silu` is a constant at both calls.
+fn normalise_place(index: u32, silu: bool) {
+    let place = place_of(index);
     if (place.image >= params.images) {
         return;
     }
@@ -150,9 +143,12 @@ fn normalise_silu(
     let shift = bias[place.unit];
     var at = place.start;
     for (var left = place.count; left > 0u; left--) {
-        let v = (packed(x[at]) - mean) * scale + shift;
-        // exp past 88 is infinite, and on some drivers worse
-        y[at] = stored(v / (1.0 + exp(min(-v, packed(80.0)))));
+        var v = (packed(x[at]) - mean) * scale + shift;
+        if (silu) {
+            // exp past 88 is infinite, and on some drivers worse
+            v = v / (1.0 + exp(min(-v, packed(80.0))));
+        }
+        y[at] = stored(v);
         at += params.units;
     }
 }

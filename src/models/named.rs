@@ -61,7 +61,7 @@ pub struct Architecture {
 }
 
 /// Loads a model; the checkpoint is at hand for sizes that the config leaves out.
-type Load = fn(&Weights, &Config, Option<&Checkpoint>) -> Result<Box<dyn Named>>;
+type Load = fn(&Weights, &Config) -> Result<Box<dyn Named>>;
 
 /// Every architecture `forward`, `init` and `info` know.
 pub const ARCHITECTURES: &[Architecture] = &[
@@ -70,28 +70,28 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "sample [b, c, f, h, w], timestep [b] or [1], encoder_hidden_states [b, tokens, width]",
         outputs: "sample [b, c, f, h, w]",
         rename: weights::plain,
-        load: |weights, config, _| load_unet(weights, config, true),
+        load: |weights, config| load_unet(weights, config, true),
     },
     Architecture {
         name: "UNet2DConditionModel",
         inputs: "sample [b, c, h, w], timestep [b] or [1], encoder_hidden_states [b, tokens, width]",
         outputs: "sample [b, c, h, w]",
         rename: weights::plain,
-        load: |weights, config, _| load_unet(weights, config, false),
+        load: |weights, config| load_unet(weights, config, false),
     },
     Architecture {
         name: "AutoencoderKL",
         inputs: "latents [b, 4, h, w] to decode, or sample [b, 3, h, w] to encode",
         outputs: "sample [b, 3, 8 h, 8 w], or mean and logvar [b, 4, h / 8, w / 8]",
         rename: weights::vae_names,
-        load: |weights, config, _| host(weights, Vae::load(weights, &VaeConfig::new(config)?, Halves::Both)?),
+        load: |weights, config| host(weights, Vae::load(weights, &VaeConfig::new(config)?, Halves::Both)?),
     },
     Architecture {
         name: "CLIPTextModel",
         inputs: "input_ids [b, tokens]",
         outputs: "last_hidden_state [b, tokens, hidden], pooler_output [b, hidden]",
         rename: weights::clip_text_names,
-        load: |weights, config, _| {
+        load: |weights, config| {
             host_full(weights, |weights| ClipText::load(weights, &ClipTextConfig::new(config)?))
         },
     },
@@ -100,9 +100,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "eeg [b, 310]",
         outputs: "embeddings [b, 77, 768]",
         rename: weights::plain,
-        load: |weights, config, file| {
+        load: |weights, config| {
             host_full(weights, |weights| {
-                SemanticPredictor::load(weights, &SemanticConfig::new(config, file)?)
+                SemanticPredictor::load(weights, &SemanticConfig::new(config, weights.checkpoint())?)
             })
         },
     },
@@ -111,7 +111,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "eeg [b, 7, 62, 100]",
         outputs: "class_logits [b, 13], latents [b, 7, 4, 36, 64]",
         rename: weights::plain,
-        load: |weights, config, _| {
+        load: |weights, config| {
             host_full(weights, |weights| Seq2Seq::load(weights, &Seq2SeqConfig::new(config)?))
         },
     },
@@ -120,16 +120,14 @@ pub const ARCHITECTURES: &[Architecture] = &[
         inputs: "eeg [b, 1, n_chans, n_times]",
         outputs: "logits [b, n_outputs]",
         rename: weights::plain,
-        load: |weights, config, _| {
-            host_full(weights, |weights| GlmNet::load(weights, &EegConfig::new(config)?))
-        },
+        load: |weights, config| host_full(weights, |weights| GlmNet::load(weights, &EegConfig::new(config)?)),
     },
     Architecture {
         name: "ShallowNet",
         inputs: "eeg [b, 1, n_chans, n_times]",
         outputs: "logits [b, n_outputs]",
         rename: weights::plain,
-        load: |weights, config, _| {
+        load: |weights, config| {
             host_full(weights, |weights| ShallowNet::load(weights, &EegConfig::new(config)?))
         },
     },
@@ -159,9 +157,7 @@ pub fn open(gpu: &Gpu, folder: &Path, precision: Precision) -> Result<Loaded<Box
         other => other,
     })?;
     let checkpoint = architecture.checkpoint(folder)?;
-    // Sizes that a config leaves out are read off the weights, so a second handle stays at hand.
-    let shapes = architecture.checkpoint(folder)?;
-    nn::open(gpu, checkpoint, precision, |weights| (architecture.load)(weights, &config, Some(&shapes)))
+    nn::open(gpu, checkpoint, precision, |weights| (architecture.load)(weights, &config))
 }
 
 impl Architecture {
@@ -172,15 +168,14 @@ impl Architecture {
 
     /// Every tensor a model of this config holds.
     pub fn wanted(&self, config: &Config) -> Result<Vec<Wanted>> {
-        nn::wanted(|weights| (self.load)(weights, config, None))
+        nn::wanted(|weights| (self.load)(weights, config))
     }
 
     /// Holds the weights of a folder against its config, without a device. Returns warnings.
     ///
     /// Errors: as [`open`], but values are not looked at.
     pub fn check(&self, folder: &Path, config: &Config) -> Result<Vec<String>> {
-        let shapes = self.checkpoint(folder)?;
-        nn::check(self.checkpoint(folder)?, |weights| (self.load)(weights, config, Some(&shapes)))
+        nn::check(self.checkpoint(folder)?, |weights| (self.load)(weights, config))
     }
 
     /// Memory on a device like `gpu` to hold a model of this config and run it once on `inputs`; nothing is
@@ -195,7 +190,7 @@ impl Architecture {
         inputs: &Inputs,
     ) -> Result<Memory> {
         let plan = gpu.planner();
-        let model = (self.load)(&Weights::planned(&plan, None, precision), config, None)?;
+        let model = (self.load)(&Weights::planned(&plan, None, precision), config)?;
         model.forward(inputs)?;
         Ok(plan.memory())
     }

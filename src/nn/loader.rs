@@ -62,8 +62,7 @@ pub fn open<T>(
     let asked = ask(&gpu.planner(), Some(checkpoint.clone()), precision, &load)?;
     let warnings = weights::check(&checkpoint, &asked, false)?;
     weights::refuse_nonfinite(&checkpoint)?;
-    let shared = Shared { gpu: gpu.clone(), precision, checkpoint: Some(checkpoint), asked: None };
-    let model = load(&Weights { shared: Arc::new(shared), prefix: String::new(), full: false })?;
+    let model = load(&Weights::new(gpu, Some(checkpoint), precision, None))?;
     gpu.submit()?;
     Ok(Loaded { model, warnings })
 }
@@ -88,8 +87,7 @@ fn ask<T>(
     precision: Precision,
     load: &impl Fn(&Weights) -> Result<T>,
 ) -> Result<Vec<Wanted>> {
-    let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
-    let weights = Weights { shared: Arc::new(shared), prefix: String::new(), full: false };
+    let weights = Weights::planned(plan, checkpoint, precision);
     load(&weights)?;
     let asked = weights.shared.asked.as_ref().expect("made just above");
     Ok(std::mem::take(&mut *asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())))
@@ -98,7 +96,16 @@ fn ask<T>(
 impl Weights {
     /// Weights on a plan, sized as `checkpoint` holds them: to reckon memory.
     pub fn planned(plan: &Gpu, checkpoint: Option<Arc<Checkpoint>>, precision: Precision) -> Weights {
-        let shared = Shared { gpu: plan.clone(), precision, checkpoint, asked: Some(Mutex::default()) };
+        Weights::new(plan, checkpoint, precision, Some(Mutex::default()))
+    }
+
+    fn new(
+        gpu: &Gpu,
+        checkpoint: Option<Arc<Checkpoint>>,
+        precision: Precision,
+        asked: Option<Mutex<Vec<Wanted>>>,
+    ) -> Weights {
+        let shared = Shared { gpu: gpu.clone(), precision, checkpoint, asked };
         Weights { shared: Arc::new(shared), prefix: String::new(), full: false }
     }
 
@@ -109,7 +116,12 @@ impl Weights {
 
     /// Whether the file has this tensor; yes where there is no file.
     pub fn has(&self, name: &str) -> bool {
-        self.shared.checkpoint.as_ref().is_none_or(|file| file.get(&self.path(name)).is_some())
+        self.checkpoint().is_none() || self.in_file(name).is_some()
+    }
+
+    /// The file, where there is one: for sizes that a config leaves out.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.shared.checkpoint.as_deref()
     }
 
     /// The device.
@@ -139,11 +151,8 @@ impl Weights {
 
     /// Shape and values of a tensor that a model can do without, if a file is at hand and holds it.
     pub fn stored(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
-        let path = self.path(name);
-        let Some(view) = self.shared.checkpoint.as_ref().and_then(|file| file.get(&path)) else {
-            return Ok(None);
-        };
-        self.ask(|| Wanted::optional(&path, view.shape));
+        let Some(view) = self.in_file(name) else { return Ok(None) };
+        self.ask(|| Wanted::optional(self.path(name), view.shape));
         Ok(Some((view.shape.to_vec(), weights::to_f32(&view)?)))
     }
 
@@ -176,12 +185,7 @@ impl Weights {
         rows: Range<usize>,
     ) -> Result<Packed> {
         let mut shape = vec![outputs, inputs];
-        let there = self
-            .shared
-            .checkpoint
-            .as_ref()
-            .and_then(|file| file.get(&self.path(name)).map(|v| v.shape.to_vec()));
-        if there.is_some_and(|there| there == [outputs, inputs, 1, 1]) {
+        if self.in_file(name).is_some_and(|view| view.shape == [outputs, inputs, 1, 1]) {
             shape.extend([1, 1]);
         }
         let sizes = [rows.len(), inputs, 1];
@@ -206,6 +210,11 @@ impl Weights {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 
+    /// The tensor as the file holds it, whatever its shape.
+    fn in_file(&self, name: &str) -> Option<View<'_>> {
+        self.checkpoint()?.get(&self.path(name))
+    }
+
     /// Writes a tensor down, once, while only a list is wanted; says whether that is so.
     fn ask(&self, wanted: impl FnOnce() -> Wanted) -> bool {
         let Some(asked) = &self.shared.asked else { return false };
@@ -223,7 +232,7 @@ impl Weights {
         if self.ask(|| Wanted::new(&path, shape)) {
             return Ok(None);
         }
-        let checkpoint = self.shared.checkpoint.as_ref().expect("without a file only a list is made");
+        let checkpoint = self.checkpoint().expect("without a file only a list is made");
         match checkpoint.get(&path) {
             Some(view) if view.shape == shape => Ok(Some(view)),
             _ => Err(Error::weights(checkpoint.path(), format!("no tensor '{path}' of shape {shape:?}"))),
@@ -232,9 +241,8 @@ impl Weights {
 
     /// Whether a matrix is kept in f16 on the device.
     fn half(&self, name: &str) -> bool {
-        let in_file =
-            || self.shared.checkpoint.as_ref().and_then(|file| file.get(&self.path(name)).map(|v| v.dtype));
-        self.shared.precision == Precision::F16 || in_file() == Some(Dtype::F16)
+        self.shared.precision == Precision::F16
+            || self.in_file(name).is_some_and(|view| view.dtype == Dtype::F16)
     }
 
     /// Hands a range of a tensor's values to `make` as they lie in the file; f64 is rounded first.

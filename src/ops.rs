@@ -48,7 +48,7 @@ mod common {
 /// The text of `shaders/<name>.wgsl`.
 macro_rules! shaders {
     ($name:literal) => {
-        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl"))
     };
 }
 use shaders;

@@ -1,6 +1,7 @@
 //! Commands wait in a plain list; one submission carries many of them.
 
 use super::pipelines::{PARAMS_BYTES, Pipeline};
+use super::texture::{self, TEXEL_BYTES, TEXTURE_WIDTH};
 use std::sync::Arc;
 
 /// Parameters of one launch, padded to the size every pipeline layout declares.
@@ -9,6 +10,7 @@ pub(super) type Params = [u8; PARAMS_BYTES];
 pub(super) enum Command {
     Dispatch { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, params: Params, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
+    CopyToTexture { from: wgpu::Buffer, from_offset: u64, to: wgpu::Texture, first: u64, texels: u64 },
 }
 
 /// Uniform slots lie this far apart, the largest offset alignment WebGPU allows.
@@ -60,11 +62,42 @@ impl Recorder {
                     pass = None; // a copy stands between passes
                     encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
                 }
+                Command::CopyToTexture { from, from_offset, to, first, texels } => {
+                    pass = None;
+                    for rectangle in texture::rectangles(*first, *texels) {
+                        copy_rectangle(&mut encoder, from, *from_offset, to, rectangle);
+                    }
+                }
             }
         }
         drop(pass);
         encoder.finish()
     }
+}
+
+fn copy_rectangle(
+    encoder: &mut wgpu::CommandEncoder,
+    from: &wgpu::Buffer,
+    from_offset: u64,
+    to: &wgpu::Texture,
+    [x, y, width, height, before]: [u64; 5],
+) {
+    let source = wgpu::TexelCopyBufferInfo {
+        buffer: from,
+        layout: wgpu::TexelCopyBufferLayout {
+            offset: from_offset + before * TEXEL_BYTES,
+            bytes_per_row: (height > 1).then_some((TEXTURE_WIDTH * TEXEL_BYTES) as u32),
+            rows_per_image: None,
+        },
+    };
+    let target = wgpu::TexelCopyTextureInfo {
+        texture: to,
+        mip_level: 0,
+        origin: wgpu::Origin3d { x: x as u32, y: y as u32, z: 0 },
+        aspect: wgpu::TextureAspect::All,
+    };
+    let size = wgpu::Extent3d { width: width as u32, height: height as u32, depth_or_array_layers: 1 };
+    encoder.copy_buffer_to_texture(source, target, size);
 }
 
 /// One uniform buffer with every command's parameters, and its bind group.

@@ -22,6 +22,8 @@ mod reduce;
 mod softmax;
 mod timestep_embedding;
 mod unary;
+mod unfold;
+mod unpack;
 mod upsample_nearest;
 mod walk;
 

@@ -9,15 +9,24 @@ mod kernel;
 mod pipelines;
 mod pool;
 mod recorder;
+mod replay;
+mod scope;
+mod trace;
+mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
-pub use pool::{Buffer, Memory};
+pub use pool::{Buffer, Content, Memory};
+pub use replay::Replay;
+pub use scope::Scope;
+pub use trace::{Bound, Held, Launched, Listener, Op, ProgramText, Span, Step, Trace};
 
 use crate::error::{Error, Result};
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::Pool;
 use recorder::{Command, Recorder};
+use scope::Ears;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,6 +37,8 @@ pub struct Gpu(Arc<Inner>);
 struct Inner {
     facts: Facts,
     device: Option<Device>,
+    /// Whether ops are to be named: someone takes a trace or watches for NaN.
+    heard: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -43,6 +54,7 @@ struct State {
     recorder: Recorder,
     pipelines: Option<Pipelines>,
     counts: Counts,
+    ears: Ears,
 }
 
 /// What has been asked of a device since it was opened.
@@ -93,7 +105,11 @@ impl Gpu {
             on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
         });
         let pipelines = Some(Pipelines::new(&device, facts.features.immediates));
-        Ok(Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines))
+        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines);
+        if options.check_finite {
+            gpu.watch()?;
+        }
+        Ok(gpu)
     }
 
     /// A plan of this device: the same limits and features, no memory, no commands.
@@ -134,8 +150,9 @@ impl Gpu {
             recorder: Recorder::default(),
             pipelines,
             counts: Counts::default(),
+            ears: Ears::default(),
         };
-        Gpu(Arc::new(Inner { facts, device, state: Mutex::new(state) }))
+        Gpu(Arc::new(Inner { facts, device, heard: AtomicBool::new(false), state: Mutex::new(state) }))
     }
 
     /// Name, driver, features and limits.
@@ -211,7 +228,7 @@ impl Gpu {
         let class = Pool::class(bytes).min(limit);
         let mut state = self.state();
         if let Some((id, raw)) = state.pool.take(class) {
-            return Ok(Buffer { gpu: self.clone(), raw, id, bytes: class });
+            return Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() });
         }
         let raw = match &self.0.device {
             None => None,
@@ -234,7 +251,7 @@ impl Gpu {
             }),
         };
         let id = state.pool.made(class);
-        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class })
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
     }
 
     /// Records a launch.
@@ -253,26 +270,33 @@ impl Gpu {
                 });
             }
         }
+        let _op = self.op(|| launch.program.name.to_string());
         let mut guard = self.state();
         let state = &mut *guard;
         state.counts.dispatches += 1;
         state.counts.work.flops += launch.work.flops;
         state.counts.work.bytes += launch.work.bytes;
-        let Some(device) = &self.0.device else { return Ok(()) };
-        let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
-        let (n_inputs, n_outputs) = (launch.inputs.len(), launch.outputs.len());
-        let pipeline = pipelines.pipeline(&device.device, &launch.program, n_inputs, n_outputs)?;
-        let group = pipelines.group(&device.device, launch.inputs, launch.outputs)?;
-        let mut params = [0; PARAMS_BYTES];
-        params[..launch.params.len()].copy_from_slice(launch.params);
-        state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups });
-        state.recorder.flops += launch.work.flops;
+        let command = self.record(state, launch)?;
+        state.ears.launched(launch, command);
         // On a CPU a submission of this size takes a few hundred milliseconds; a card does far more in that time.
         let enough = if self.facts().class == Class::Software { 10_000_000_000 } else { 2_000_000_000_000 };
         if state.recorder.flops >= enough || state.recorder.len() >= MAX_WAITING {
             self.flush(state)?;
         }
         Ok(())
+    }
+
+    /// Puts a launch behind what waits, and says where it stands there; in a plan nowhere.
+    fn record(&self, state: &mut State, launch: &Launch) -> Result<Option<usize>> {
+        let Some(device) = &self.0.device else { return Ok(None) };
+        let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
+        let (n_inputs, n_outputs) = (launch.inputs.len(), launch.outputs.len());
+        let pipeline = pipelines.pipeline(&device.device, &launch.program, n_inputs, n_outputs)?;
+        let group = pipelines.group(&device.device, launch.inputs, launch.outputs)?;
+        let mut params = [0; PARAMS_BYTES];
+        params[..launch.params.len()].copy_from_slice(launch.params);
+        state.recorder.flops += launch.work.flops;
+        Ok(Some(state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups })))
     }
 
     /// Records a copy of `bytes` between buffers; offsets and size are multiples of 4.
@@ -284,12 +308,20 @@ impl Gpu {
         to_offset: u64,
         bytes: u64,
     ) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
-        if let (Some(from), Some(to), 1..) = (&from.raw, &to.raw, bytes) {
-            let (from, to) = (from.clone(), to.clone());
-            state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes });
-        }
+        let command = match (&from.raw, &to.raw) {
+            (Some(from), Some(to)) => {
+                let (from, to) = (from.clone(), to.clone());
+                Some(state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes }))
+            }
+            _ => None,
+        };
+        state.ears.copied(from, from_offset, to, to_offset, bytes, command);
         Ok(())
     }
 
@@ -311,12 +343,14 @@ impl Gpu {
 
     /// Reads `bytes` (a multiple of 4) of a buffer after everything recorded has run.
     ///
-    /// Errors: [`Error::Device`] for a lost device, a failed map, a hung driver, or in a plan.
+    /// Errors: [`Error::Device`] for a lost device, a failed map, a hung driver, in a plan, and, where
+    /// [`Options::check_finite`] was asked for, naming the first op that made a NaN or an infinity.
     pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else {
             return Err(Error::Device("a plan holds no values to read".into()));
         };
         self.submit()?;
+        self.refuse_nonfinite()?;
         let mut out = Vec::with_capacity(bytes as usize);
         let mut at = 0;
         while at < bytes {
@@ -339,7 +373,8 @@ impl Gpu {
         self.submit()?;
         let Some(device) = &self.0.device else { return Ok(()) };
         device.wait()?;
-        self.check()
+        self.check()?;
+        self.refuse_nonfinite()
     }
 
     /// Lets all free buffers go, after what waits has run.
@@ -361,6 +396,7 @@ impl Gpu {
     /// Called by a buffer that goes.
     fn give_back(&self, id: u64, bytes: u64, raw: Option<wgpu::Buffer>) {
         let mut state = self.state();
+        state.ears.gone(id);
         state.pool.put(id, bytes, raw);
         if state.pool.holds_too_much() {
             let keep = state.pool.allowance();
@@ -377,11 +413,23 @@ impl Gpu {
                 &device.queue,
                 &pipelines.params_layout,
                 self.0.facts.features.immediates,
+                state.ears.ticks(),
             );
             device.queue.submit([commands]);
             state.counts.submissions += 1;
         }
         self.check()
+    }
+
+    /// Keeps trouble that nobody can be told of now.
+    fn note_trouble(&self, error: Error) {
+        let text = match error {
+            Error::Device(text) => text,
+            other => other.to_string(),
+        };
+        if let Some(mut first) = self.0.device.as_ref().and_then(|device| device.trouble.lock().ok()) {
+            first.get_or_insert(text);
+        }
     }
 
     /// The first trouble the driver reported, if any.
@@ -438,6 +486,11 @@ impl Device {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         encoder.copy_buffer_to_buffer(from, offset, &staging, 0, Some(bytes));
         self.queue.submit([encoder.finish()]);
+        self.read_mapped(&staging, out)
+    }
+
+    /// Bytes of a buffer that the host can map, once the queue has written it.
+    fn read_mapped(&self, staging: &wgpu::Buffer, out: &mut Vec<u8>) -> Result<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result); // the receiver is gone only when we already gave up

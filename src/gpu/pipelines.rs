@@ -1,6 +1,6 @@
 //! Pipelines and bind groups, each made once and kept under the choices that made it.
 
-use super::kernel::{Binding, Program, Variant};
+use super::kernel::{Binding, PipelineKey, Program};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,19 +8,14 @@ use std::sync::Arc;
 /// Immediate bytes, or bytes of one uniform slot.
 pub(super) const PARAMS_BYTES: usize = 128;
 
-#[derive(PartialEq, Eq, Hash, Clone)]
-struct PipelineKey {
-    name: &'static str,
-    entry: &'static str,
-    variant: Variant,
-    form: u64,
-}
-
 #[derive(PartialEq, Eq, Hash)]
 struct GroupKey {
     n_inputs: usize,
     ranges: Vec<(u64, u64, u64)>,
 }
+
+/// A buffer, the first byte of a range, its bytes.
+pub(super) type Range<'a> = (&'a wgpu::Buffer, u64, u64);
 
 /// A compiled kernel and the shape of its bindings.
 pub(super) struct Pipeline {
@@ -68,12 +63,7 @@ impl Pipelines {
         n_inputs: usize,
         n_outputs: usize,
     ) -> Result<Arc<Pipeline>> {
-        let key = PipelineKey {
-            name: program.name,
-            entry: program.entry,
-            variant: program.variant,
-            form: program.form,
-        };
+        let key = program.key();
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
@@ -138,6 +128,31 @@ impl Pipelines {
         }));
         self.groups.insert(key, group.clone());
         Ok(group)
+    }
+
+    /// A bind group of one use, of buffers that stand outside the pool: inputs, then outputs.
+    pub(super) fn loose_group(
+        &mut self,
+        device: &wgpu::Device,
+        inputs: &[Range],
+        outputs: &[Range],
+    ) -> wgpu::BindGroup {
+        let (layout, _) = self.layouts(device, inputs.len(), outputs.len());
+        let entries: Vec<_> = inputs
+            .iter()
+            .chain(outputs)
+            .enumerate()
+            .map(|(at, &(buffer, offset, bytes))| wgpu::BindGroupEntry {
+                binding: at as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: std::num::NonZeroU64::new(bytes),
+                }),
+            })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        device.create_bind_group(&descriptor)
     }
 
     /// Forgets the bind groups that hold these buffers, so that their memory can go.

@@ -11,6 +11,7 @@ impl Tensor {
     ///
     /// Errors: when the last axis is not the weight's `k`, when bias or residual do not fit.
     pub fn linear(&self, weight: &Packed, epilogue: Epilogue) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("linear {self} {weight}{}", super::with(&epilogue)));
         let (rows, k) = super::rows_of(self, "linear")?;
         if k != weight.k() {
             let detail = format!(
@@ -49,6 +50,9 @@ impl Tensor {
     ///
     /// Errors: when the shapes do not meet, or the right side is larger than a binding in a batch.
     pub fn matmul(&self, other: &Tensor, transposed: bool) -> Result<Tensor> {
+        let _op = self.gpu().op(|| {
+            format!("matmul {self} {:?}{}", other.shape(), if transposed { " transposed" } else { "" })
+        });
         let wrong = || {
             let right = if transposed { "[.., n, k]" } else { "[.., k, n]" };
             let (a, b) = (self.shape(), other.shape());

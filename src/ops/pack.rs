@@ -5,6 +5,7 @@ use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, Variant, Work};
 use crate::tensor::{DType, Tensor, n_elements};
+use std::fmt;
 
 const FORWARD: Kernel = Kernel::new("pack", "forward", &[shaders!("pack"), common::INDEX]);
 
@@ -110,6 +111,7 @@ impl Packed {
             let detail = format!("[{n}, {channels}, {taps}] is not {} bytes of {kind:?}", bytes.len());
             return Err(Error::shape("weights", detail));
         }
+        let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
         let mut packed = Packed::new(gpu, n, channels, taps, half, 1)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
@@ -208,6 +210,13 @@ impl Packed {
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|s| s.bytes).sum()
+    }
+}
+
+/// `-> 320`
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "-> {}{}", self.n, if self.half { ", f16 weights" } else { "" })
     }
 }
 

@@ -33,8 +33,7 @@ struct Params {
     dilation: u32,      // y | x << 16
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<a_stored>;
-@group(0) @binding(2) var<storage, read> b: array<b_stored>;         // panels, see pack.wgsl
+// 1 is A and 2 is B, as their readers declare them.
 @group(0) @binding(3) var<storage, read> bias: array<bias_stored>;   // [m / bias_rows, n]
 @group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
 @group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]

@@ -11,6 +11,7 @@ mod pool;
 mod recorder;
 mod replay;
 mod scope;
+mod texture;
 mod trace;
 mod watch;
 
@@ -19,11 +20,14 @@ pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
 pub use replay::Replay;
 pub use scope::Scope;
-pub use trace::{Bound, Held, Launched, Listener, Op, ProgramText, Span, Step, Trace};
+pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
+pub use trace::{
+    Bound, Kind as ResourceKind, Launched, Listener, Op, ProgramText, Resource, Span, Step, Trace,
+};
 
 use crate::error::{Error, Result};
 use pipelines::{PARAMS_BYTES, Pipelines};
-use pool::Pool;
+use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
 use scope::Ears;
 use std::sync::atomic::AtomicBool;
@@ -83,6 +87,7 @@ impl Gpu {
         let (mut facts, adapter) = adapter::choose(options.adapter.as_deref())?;
         facts.features.f16 &= !options.without_f16;
         facts.features.immediates &= !options.without_immediates;
+        facts.features.cheap_texels &= !options.without_textures;
         if options.without_subgroups {
             facts.features.subgroup_size = None;
         }
@@ -129,6 +134,7 @@ impl Gpu {
                 f16: true,
                 subgroup_size: Some(8),
                 immediates: true,
+                cheap_texels: true,
                 timestamps: false,
                 cooperative_matrix: false,
             },
@@ -139,6 +145,7 @@ impl Gpu {
                 workgroup_bytes: 32 << 10,
                 workgroup_invocations: 256,
                 groups_per_axis: 65_535,
+                texture_rows: 16_384,
             },
         };
         Gpu::with(facts, None, None)
@@ -225,14 +232,60 @@ impl Gpu {
                 available: limit,
             });
         }
-        let class = Pool::class(bytes).min(limit);
+        let class = Pool::size_class(bytes).min(limit);
+        let Held { id, raw } =
+            self.held(what, (class, Kind::Buffer), |device| device.create_buffer(class))?;
+        let raw = match raw {
+            Some(Raw::Buffer(raw)) => Some(raw),
+            _ => None,
+        };
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
+    }
+
+    /// A texture of at least `texels`, its content undefined; `what` names it in a refusal. Filled by
+    /// [`Gpu::copy_to_texture`].
+    ///
+    /// Errors: [`Error::Limit`] above [`Gpu::texture_texels`] or when memory is out.
+    pub fn alloc_texture(&self, what: &str, texel: Texel, texels: u64) -> Result<Texture> {
+        if texels > self.texture_texels() {
+            return Err(Error::Limit {
+                what: format!("{what}: its texels"),
+                needed: texels,
+                available_what: "the largest texture of this adapter".into(),
+                available: self.texture_texels(),
+            });
+        }
+        let row = TEXTURE_WIDTH * TEXEL_BYTES;
+        let most = u64::from(self.facts().limits.texture_rows) * row;
+        let bytes = Pool::size_class(texels.max(1) * TEXEL_BYTES).next_multiple_of(row).min(most);
+        let class = (bytes, Kind::Texture(texel));
+        let Held { id, raw } = self.held(what, class, |device| device.create_texture(texel, bytes / row))?;
+        let raw = match raw {
+            Some(Raw::Texture(texture, view)) => Some((texture, view)),
+            _ => None,
+        };
+        Ok(Texture { gpu: self.clone(), raw, id, bytes, texel })
+    }
+
+    /// Texels of the largest texture.
+    pub fn texture_texels(&self) -> u64 {
+        u64::from(self.facts().limits.texture_rows) * TEXTURE_WIDTH
+    }
+
+    /// Something of this class from the pool, or made by `make`, which gives `None` when memory is out.
+    fn held(
+        &self,
+        what: &str,
+        class: pool::Class,
+        make: impl Fn(&Device) -> Result<Option<Raw>>,
+    ) -> Result<Held> {
         let mut state = self.state();
-        if let Some((id, raw)) = state.pool.take(class) {
-            return Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() });
+        if let Some(held) = state.pool.take(class) {
+            return Ok(held);
         }
         let raw = match &self.0.device {
             None => None,
-            Some(device) => Some(match device.create_buffer(class)? {
+            Some(device) => Some(match make(device)? {
                 Some(raw) => raw,
                 None => {
                     // Out of memory: let go of what waits, try once more.
@@ -241,17 +294,16 @@ impl Gpu {
                     drop(state);
                     self.wait()?;
                     state = self.state();
-                    device.create_buffer(class)?.ok_or_else(|| Error::Limit {
+                    make(device)?.ok_or_else(|| Error::Limit {
                         what: what.to_string(),
-                        needed: state.pool.memory.reserved + class,
+                        needed: state.pool.memory.reserved + class.0,
                         available_what: "held when the device ran out of memory".into(),
                         available: state.pool.memory.reserved,
                     })?
                 }
             }),
         };
-        let id = state.pool.made(class);
-        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
+        Ok(Held { id: state.pool.made(class.0), raw })
     }
 
     /// Records a launch.
@@ -261,10 +313,12 @@ impl Gpu {
     pub fn run(&self, launch: &Launch) -> Result<()> {
         let limit = self.facts().limits.binding_bytes;
         for binding in launch.inputs.iter().chain(launch.outputs) {
-            if binding.bytes > limit {
+            if let &Binding::Buffer { bytes, .. } = binding
+                && bytes > limit
+            {
                 return Err(Error::Limit {
                     what: format!("{}: a tensor", launch.program.name),
-                    needed: binding.bytes,
+                    needed: bytes,
                     available_what: "the largest storage binding of this adapter".into(),
                     available: limit,
                 });
@@ -290,9 +344,8 @@ impl Gpu {
     fn record(&self, state: &mut State, launch: &Launch) -> Result<Option<usize>> {
         let Some(device) = &self.0.device else { return Ok(None) };
         let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
-        let (n_inputs, n_outputs) = (launch.inputs.len(), launch.outputs.len());
-        let pipeline = pipelines.pipeline(&device.device, &launch.program, n_inputs, n_outputs)?;
-        let group = pipelines.group(&device.device, launch.inputs, launch.outputs)?;
+        let pipeline = pipelines.pipeline(&device.device, launch)?;
+        let group = pipelines.group(&device.device, launch);
         let mut params = [0; PARAMS_BYTES];
         params[..launch.params.len()].copy_from_slice(launch.params);
         state.recorder.flops += launch.work.flops;
@@ -323,6 +376,25 @@ impl Gpu {
         };
         state.ears.copied(from, from_offset, to, to_offset, bytes, command);
         Ok(())
+    }
+
+    /// Records a copy of `texels` from a buffer into a texture, from its texel `first` on; the offset is a multiple of
+    /// [`TEXEL_BYTES`].
+    pub fn copy_to_texture(&self, from: &Buffer, from_offset: u64, to: &Texture, first: u64, texels: u64) {
+        if texels == 0 {
+            return;
+        }
+        let _op = self.op(|| "copy".to_string());
+        let mut state = self.state();
+        state.counts.work.bytes += 2 * texels * TEXEL_BYTES;
+        let command = match (&from.raw, &to.raw) {
+            (Some(from), Some((to, _))) => {
+                let (from, to) = (from.clone(), to.clone());
+                Some(state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels }))
+            }
+            _ => None,
+        };
+        state.ears.copied_to_texture((from, from_offset), (to, first), texels, command);
     }
 
     /// Writes host bytes (a multiple of 4) into a buffer, in order with what was recorded before.
@@ -393,11 +465,11 @@ impl Gpu {
         (memory.peak, memory.peak_reserved) = (memory.live, memory.reserved);
     }
 
-    /// Called by a buffer that goes.
-    fn give_back(&self, id: u64, bytes: u64, raw: Option<wgpu::Buffer>) {
+    /// Called by a buffer or texture that goes.
+    fn give_back(&self, class: pool::Class, held: Held) {
         let mut state = self.state();
-        state.ears.gone(id);
-        state.pool.put(id, bytes, raw);
+        state.ears.gone(held.id);
+        state.pool.put(class, held);
         if state.pool.holds_too_much() {
             let keep = state.pool.allowance();
             state.trim(keep);
@@ -458,21 +530,51 @@ impl State {
 
 impl Device {
     /// `None` when memory is out.
-    fn create_buffer(&self, bytes: u64) -> Result<Option<wgpu::Buffer>> {
+    fn create_buffer(&self, bytes: u64) -> Result<Option<Raw>> {
+        self.create(|| {
+            Raw::Buffer(self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }))
+        })
+    }
+
+    /// `None` when memory is out.
+    fn create_texture(&self, texel: Texel, rows: u64) -> Result<Option<Raw>> {
+        self.create(|| {
+            let texture = self.device.create_texture(&wgpu::TextureDescriptor {
+                label: None,
+                size: wgpu::Extent3d {
+                    width: TEXTURE_WIDTH as u32,
+                    height: rows as u32,
+                    depth_or_array_layers: 1,
+                },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: texel.format(),
+                usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
+                view_formats: &[],
+            });
+            let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+            Raw::Texture(texture, view)
+        })
+    }
+
+    fn create(&self, make: impl FnOnce() -> Raw) -> Result<Option<Raw>> {
         let out_of_memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let made = make();
         let internal = pollster::block_on(internal.pop());
         let out_of_memory = pollster::block_on(out_of_memory.pop());
         match (internal, out_of_memory) {
             (Some(error), _) => Err(Error::Device(error.to_string())),
             (_, Some(_)) => Ok(None),
-            _ => Ok(Some(buffer)),
+            _ => Ok(Some(made)),
         }
     }
 

@@ -48,7 +48,7 @@ mod common {
 /// The text of `shaders/<name>.wgsl`.
 macro_rules! shaders {
     ($name:literal) => {
-        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl"))
     };
 }
 use shaders;
@@ -242,7 +242,7 @@ mod tests {
         let distinct = trace.distinct();
         assert_eq!(distinct, [(0, 3), (1, 3), (2, 3)]);
         assert_eq!(trace.ops[0].work().flops, 2 * 64 * 8 * 36);
-        assert!(trace.ops[0].buffers[0].is_input && trace.ops[0].spans.is_empty());
+        assert!(trace.ops[0].resources[0].is_input && trace.ops[0].spans.is_empty());
         assert!(trace.programs.iter().all(|program| program.text().contains(program.entry())));
         // Nobody listens any more.
         conv(&plan);

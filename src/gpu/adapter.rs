@@ -22,6 +22,8 @@ pub struct Features {
     pub subgroup_size: Option<u32>,
     /// Parameters ride in the command stream; else in a uniform buffer.
     pub immediates: bool,
+    /// Texels are cheaper to read than buffers: so it is on software adapters.
+    pub cheap_texels: bool,
     /// Kernel times can be read from the device's clock.
     pub timestamps: bool,
     /// Matrix units are offered (reported; no kernel uses them yet).
@@ -43,6 +45,8 @@ pub struct Limits {
     pub workgroup_invocations: u32,
     /// Workgroups along one axis of a dispatch.
     pub groups_per_axis: u32,
+    /// Rows of a texture.
+    pub texture_rows: u32,
 }
 
 /// An adapter, as `doctor` and `run.json` tell of it.
@@ -75,6 +79,8 @@ pub struct Options {
     pub without_subgroups: bool,
     /// Leave immediates out.
     pub without_immediates: bool,
+    /// Read from buffers only.
+    pub without_textures: bool,
     /// A smaller limit for one binding than the adapter's, in bytes.
     pub binding_bytes: Option<u64>,
     /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
@@ -150,6 +156,8 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroup_size: fixed.then_some(info.subgroup_min_size),
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
+            cheap_texels: info.device_type == wgpu::DeviceType::Cpu
+                && limits.max_texture_dimension_2d >= 4096,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         },
@@ -160,6 +168,7 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             groups_per_axis: limits.max_compute_workgroups_per_dimension,
+            texture_rows: limits.max_texture_dimension_2d,
         },
     }
 }

@@ -5,6 +5,7 @@
 //! come out unrolled, text made by a generator beside the op.
 
 use super::pool::Buffer;
+use super::texture::Texture;
 
 /// Number type of stored activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,18 +124,27 @@ fn prelude(variant: Variant) -> String {
     format!("{enable}alias scalar = {scalar};\nconst WG = {}u;\n{width}", variant.workgroup)
 }
 
-/// A range of a buffer, as a shader sees it.
+/// What a shader sees at one binding.
 #[derive(Clone, Copy)]
-pub struct Binding<'a> {
-    pub(super) buffer: &'a Buffer,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+pub enum Binding<'a> {
+    /// A range of a buffer.
+    Buffer {
+        /// The buffer.
+        buffer: &'a Buffer,
+        /// Where the range begins, in bytes.
+        offset: u64,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A whole texture, read only.
+    Texture(&'a Texture),
 }
 
 impl<'a> Binding<'a> {
     /// `bytes` from `offset` on; the offset is a multiple of the device's alignment.
     pub fn new(buffer: &'a Buffer, offset: u64, bytes: u64) -> Binding<'a> {
-        Binding { buffer, offset, bytes: bytes.max(16).next_multiple_of(16).min(buffer.bytes() - offset) }
+        let bytes = bytes.max(16).next_multiple_of(16).min(buffer.bytes() - offset);
+        Binding::Buffer { buffer, offset, bytes }
     }
 }
 

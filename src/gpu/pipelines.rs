@@ -1,6 +1,7 @@
 //! Pipelines and bind groups, each made once and kept under the choices that made it.
 
-use super::kernel::{Binding, PipelineKey, Program};
+use super::kernel::{Binding, Launch, PipelineKey, Program};
+use super::texture::Texel;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,16 +18,64 @@ struct GroupKey {
 /// A buffer, the first byte of a range, its bytes.
 pub(super) type Range<'a> = (&'a wgpu::Buffer, u64, u64);
 
+/// What a layout declares at one binding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    Read,
+    Write,
+    Texture(Texel),
+}
+
+/// The slots of a launch, in the order of the bindings.
+fn slots(launch: &Launch) -> Vec<Slot> {
+    let slot = |binding: &Binding, buffer| match binding {
+        Binding::Buffer { .. } => buffer,
+        Binding::Texture(texture) => Slot::Texture(texture.texel),
+    };
+    let inputs = launch.inputs.iter().map(|b| slot(b, Slot::Read));
+    inputs.chain(launch.outputs.iter().map(|b| slot(b, Slot::Write))).collect()
+}
+
+impl Slot {
+    fn binding_type(self) -> wgpu::BindingType {
+        match self {
+            Slot::Read | Slot::Write => wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: self == Slot::Read },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            Slot::Texture(texel) => wgpu::BindingType::StorageTexture {
+                access: wgpu::StorageTextureAccess::ReadOnly,
+                format: texel.format(),
+                view_dimension: wgpu::TextureViewDimension::D2,
+            },
+        }
+    }
+}
+
 /// A compiled kernel and the shape of its bindings.
 pub(super) struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
+}
+
+/// What wgpu binds.
+fn resource<'a>(binding: &Binding<'a>) -> wgpu::BindingResource<'a> {
+    const REAL: &str = "what a device holds is real; plans never bind";
+    match *binding {
+        Binding::Buffer { buffer, offset, bytes } => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: buffer.raw.as_ref().expect(REAL),
+            offset,
+            size: std::num::NonZeroU64::new(bytes),
+        }),
+        Binding::Texture(texture) => wgpu::BindingResource::TextureView(&texture.raw.as_ref().expect(REAL).1),
+    }
 }
 
 /// Everything that is made once per device.
 pub(super) struct Pipelines {
     immediates: bool,
     pipelines: HashMap<PipelineKey, Arc<Pipeline>>,
-    layouts: HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    layouts: HashMap<Vec<Slot>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     groups: HashMap<GroupKey, Arc<wgpu::BindGroup>>,
     pub(super) params_layout: wgpu::BindGroupLayout,
 }
@@ -55,13 +104,17 @@ impl Pipelines {
         }
     }
 
-    /// The pipeline of a program, compiled at its first use. `GPU` error with kernel and variant when refused.
-    pub(super) fn pipeline(
+    /// The pipeline of a launch, compiled at its first use. `GPU` error with kernel and variant when refused.
+    pub(super) fn pipeline(&mut self, device: &wgpu::Device, launch: &Launch) -> Result<Arc<Pipeline>> {
+        self.compiled(device, &launch.program, || slots(launch))
+    }
+
+    /// The pipeline of a program with these slots.
+    pub(super) fn compiled(
         &mut self,
         device: &wgpu::Device,
         program: &Program,
-        n_inputs: usize,
-        n_outputs: usize,
+        slots: impl FnOnce() -> Vec<Slot>,
     ) -> Result<Arc<Pipeline>> {
         let key = program.key();
         if let Some(pipeline) = self.pipelines.get(&key) {
@@ -69,7 +122,7 @@ impl Pipelines {
         }
         let label = format!("{}::{} {:?}", program.name, program.entry, program.variant);
         let text = program.text(self.immediates);
-        let (_, layout) = self.layouts(device, n_inputs, n_outputs);
+        let (_, layout) = self.layouts(device, slots());
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
@@ -94,32 +147,21 @@ impl Pipelines {
         Ok(pipeline)
     }
 
-    /// The bind group of these ranges.
-    pub(super) fn group(
-        &mut self,
-        device: &wgpu::Device,
-        inputs: &[Binding],
-        outputs: &[Binding],
-    ) -> Result<Arc<wgpu::BindGroup>> {
-        let bindings = || inputs.iter().chain(outputs);
-        let key = GroupKey {
-            n_inputs: inputs.len(),
-            ranges: bindings().map(|b| (b.buffer.id, b.offset, b.bytes)).collect(),
+    /// The bind group of a launch.
+    pub(super) fn group(&mut self, device: &wgpu::Device, launch: &Launch) -> Arc<wgpu::BindGroup> {
+        let bindings = || launch.inputs.iter().chain(launch.outputs);
+        let range = |binding: &Binding| match binding {
+            Binding::Buffer { buffer, offset, bytes } => (buffer.id, *offset, *bytes),
+            Binding::Texture(texture) => (texture.id, 0, texture.bytes),
         };
+        let key = GroupKey { n_inputs: launch.inputs.len(), ranges: bindings().map(range).collect() };
         if let Some(group) = self.groups.get(&key) {
-            return Ok(group.clone());
+            return group.clone();
         }
-        let (layout, _) = self.layouts(device, inputs.len(), outputs.len());
+        let (layout, _) = self.layouts(device, slots(launch));
         let entries: Vec<_> = bindings()
             .enumerate()
-            .map(|(at, b)| wgpu::BindGroupEntry {
-                binding: at as u32 + 1,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: b.buffer.raw.as_ref().expect("a device's buffers are real; plans never bind"),
-                    offset: b.offset,
-                    size: std::num::NonZeroU64::new(b.bytes),
-                }),
-            })
+            .map(|(at, b)| wgpu::BindGroupEntry { binding: at as u32 + 1, resource: resource(b) })
             .collect();
         let group = Arc::new(device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
@@ -127,7 +169,7 @@ impl Pipelines {
             entries: &entries,
         }));
         self.groups.insert(key, group.clone());
-        Ok(group)
+        group
     }
 
     /// A bind group of one use, of buffers that stand outside the pool: inputs, then outputs.
@@ -137,7 +179,8 @@ impl Pipelines {
         inputs: &[Range],
         outputs: &[Range],
     ) -> wgpu::BindGroup {
-        let (layout, _) = self.layouts(device, inputs.len(), outputs.len());
+        let slots = [vec![Slot::Read; inputs.len()], vec![Slot::Write; outputs.len()]].concat();
+        let (layout, _) = self.layouts(device, slots);
         let entries: Vec<_> = inputs
             .iter()
             .chain(outputs)
@@ -165,22 +208,19 @@ impl Pipelines {
     fn layouts(
         &mut self,
         device: &wgpu::Device,
-        n_inputs: usize,
-        n_outputs: usize,
+        slots: Vec<Slot>,
     ) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
         let (immediates, params_layout) = (self.immediates, &self.params_layout);
         self.layouts
-            .entry((n_inputs, n_outputs))
-            .or_insert_with(|| {
-                let entries: Vec<_> = (0..n_inputs + n_outputs)
-                    .map(|at| wgpu::BindGroupLayoutEntry {
+            .entry(slots)
+            .or_insert_with_key(|slots| {
+                let entries: Vec<_> = slots
+                    .iter()
+                    .enumerate()
+                    .map(|(at, slot)| wgpu::BindGroupLayoutEntry {
                         binding: at as u32 + 1,
                         visibility: wgpu::ShaderStages::COMPUTE,
-                        ty: wgpu::BindingType::Buffer {
-                            ty: wgpu::BufferBindingType::Storage { read_only: at < n_inputs },
-                            has_dynamic_offset: false,
-                            min_binding_size: None,
-                        },
+                        ty: slot.binding_type(),
                         count: None,
                     })
                     .collect();

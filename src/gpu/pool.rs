@@ -1,7 +1,8 @@
-//! Buffers from a pool: a dropped tensor's buffer is handed to the next one of its size class.
+//! Buffers and textures from a pool: what a dropped tensor held is handed to the next one of its size class.
 //!
 //! The queue runs in order, so a buffer may be handed on while commands that read it still wait.
 
+use super::texture::Texel;
 use super::{Gpu, Scalar};
 use std::collections::BTreeMap;
 
@@ -41,8 +42,32 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.gpu.give_back(self.id, self.bytes, self.raw.take());
+        let raw = self.raw.take().map(Raw::Buffer);
+        self.gpu.give_back((self.bytes, Kind::Buffer), Held { id: self.id, raw });
     }
+}
+
+/// What a size class holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Buffer,
+    Texture(Texel),
+}
+
+/// Bytes and kind: what is interchangeable.
+pub(super) type Class = (u64, Kind);
+
+/// A thing of the driver.
+#[derive(Clone)]
+pub(super) enum Raw {
+    Buffer(wgpu::Buffer),
+    Texture(wgpu::Texture, wgpu::TextureView),
+}
+
+/// A pooled thing with its name; without content in a plan.
+pub(super) struct Held {
+    pub(super) id: u64,
+    pub(super) raw: Option<Raw>,
 }
 
 /// Memory as the pool counts it, in bytes.
@@ -58,10 +83,10 @@ pub struct Memory {
     pub peak_reserved: u64,
 }
 
-/// Free buffers by size class, and the count of all.
+/// What is free, by class, and the count of all.
 #[derive(Default)]
 pub(super) struct Pool {
-    free: BTreeMap<u64, Vec<(u64, Option<wgpu::Buffer>)>>,
+    free: BTreeMap<Class, Vec<Held>>,
     free_bytes: u64,
     next_id: u64,
     pub(super) memory: Memory,
@@ -73,48 +98,49 @@ const KEPT_FREE_BYTES: u64 = 256 << 20;
 
 impl Pool {
     /// Size classes: powers of two and three steps between, so that at most a fifth is wasted.
-    pub(super) fn class(bytes: u64) -> u64 {
+    pub(super) fn size_class(bytes: u64) -> u64 {
         let bytes = bytes.max(256);
         let step = (bytes.next_power_of_two() / 8).max(256);
         bytes.next_multiple_of(step)
     }
 
-    /// A free buffer of this class, if there is one.
-    pub(super) fn take(&mut self, class: u64) -> Option<(u64, Option<wgpu::Buffer>)> {
+    /// Something free of this class, if there is any.
+    pub(super) fn take(&mut self, class: Class) -> Option<Held> {
         let found = self.free.get_mut(&class)?.pop();
         if found.is_some() {
-            self.free_bytes -= class;
-            self.count_live(class);
+            self.free_bytes -= class.0;
+            self.count_live(class.0);
         }
         found
     }
 
-    /// Counts a new buffer and names it.
-    pub(super) fn made(&mut self, class: u64) -> u64 {
+    /// Counts a new buffer or texture and names it.
+    pub(super) fn made(&mut self, bytes: u64) -> u64 {
         self.next_id += 1;
-        self.count_live(class);
-        self.memory.reserved += class;
+        self.count_live(bytes);
+        self.memory.reserved += bytes;
         self.memory.peak_reserved = self.memory.peak_reserved.max(self.memory.reserved);
         self.next_id
     }
 
-    /// Takes a buffer back.
-    pub(super) fn put(&mut self, id: u64, class: u64, raw: Option<wgpu::Buffer>) {
-        self.memory.live -= class;
+    /// Takes something back.
+    pub(super) fn put(&mut self, class: Class, held: Held) {
+        self.memory.live -= class.0;
         self.n_live -= 1;
-        self.free_bytes += class;
-        self.free.entry(class).or_default().push((id, raw));
+        self.free_bytes += class.0;
+        self.free.entry(class).or_default().push(held);
     }
 
-    /// Lets free buffers go, largest first, until at most `keep` bytes wait; names those that went.
+    /// Lets what is free go, largest first, until at most `keep` bytes wait; names those that went.
     pub(super) fn trim(&mut self, keep: u64) -> Vec<u64> {
         let mut gone = Vec::new();
         while self.free_bytes > keep {
             let Some(mut class) = self.free.last_entry() else { break };
-            if let Some((id, _raw)) = class.get_mut().pop() {
-                gone.push(id);
-                self.free_bytes -= class.key();
-                self.memory.reserved -= class.key();
+            let bytes = class.key().0;
+            if let Some(held) = class.get_mut().pop() {
+                gone.push(held.id);
+                self.free_bytes -= bytes;
+                self.memory.reserved -= bytes;
             }
             if class.get().is_empty() {
                 class.remove();
@@ -146,7 +172,7 @@ mod tests {
     #[test]
     fn classes_waste_little_and_stay_aligned() {
         for bytes in [1, 255, 256, 257, 1000, 4097, 100_000, 134_217_728, 134_217_729] {
-            let class = Pool::class(bytes);
+            let class = Pool::size_class(bytes);
             assert!(class >= bytes && class.is_multiple_of(256), "{bytes} -> {class}");
             assert!(bytes < 4096 || class as f64 <= bytes as f64 * 1.25, "{bytes} -> {class}");
         }
@@ -157,10 +183,12 @@ mod tests {
         let mut pool = Pool::default();
         for class in [256, 1024, 4096] {
             let id = pool.made(class);
-            pool.put(id, class, None);
+            pool.put((class, Kind::Buffer), Held { id, raw: None });
         }
         assert_eq!(pool.trim(1280), vec![3]);
         assert_eq!(pool.memory.reserved, 1280);
-        assert!(pool.take(4096).is_none() && pool.take(256).is_some());
+        let mut take = |bytes| pool.take((bytes, Kind::Buffer));
+        assert!(take(4096).is_none() && take(256).is_some());
+        assert!(pool.take((1024, Kind::Texture(Texel::Floats))).is_none(), "a buffer is no texture");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands wait in a plain list; one submission carries many of them.
 
 use super::pipelines::{PARAMS_BYTES, Pipeline};
+use super::texture::{self, TEXEL_BYTES, TEXTURE_WIDTH};
 use super::trace::Ticks;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ pub(super) type Params = [u8; PARAMS_BYTES];
 pub(super) enum Command {
     Dispatch { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, params: Params, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
+    CopyToTexture { from: wgpu::Buffer, from_offset: u64, to: wgpu::Texture, first: u64, texels: u64 },
 }
 
 /// Uniform slots lie this far apart, the largest offset alignment WebGPU allows.
@@ -67,7 +69,7 @@ impl Recorder {
                     }
                     pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
                 }
-                Command::Copy { from, from_offset, to, to_offset, bytes } => {
+                copy => {
                     pass = None; // a copy stands between passes
                     // Only passes know the time: empty ones stand around a copy.
                     let mark = |encoder: &mut wgpu::CommandEncoder, end| {
@@ -78,7 +80,7 @@ impl Recorder {
                         }
                     };
                     mark(&mut encoder, false);
-                    encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
+                    encode_copy(&mut encoder, copy);
                     mark(&mut encoder, true);
                 }
             }
@@ -92,6 +94,45 @@ impl Recorder {
         }
         encoder.finish()
     }
+}
+
+fn encode_copy(encoder: &mut wgpu::CommandEncoder, command: &Command) {
+    match command {
+        Command::Dispatch { .. } => {}
+        Command::Copy { from, from_offset, to, to_offset, bytes } => {
+            encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
+        }
+        Command::CopyToTexture { from, from_offset, to, first, texels } => {
+            for rectangle in texture::rectangles(*first, *texels) {
+                copy_rectangle(encoder, from, *from_offset, to, rectangle);
+            }
+        }
+    }
+}
+
+fn copy_rectangle(
+    encoder: &mut wgpu::CommandEncoder,
+    from: &wgpu::Buffer,
+    from_offset: u64,
+    to: &wgpu::Texture,
+    [x, y, width, height, before]: [u64; 5],
+) {
+    let source = wgpu::TexelCopyBufferInfo {
+        buffer: from,
+        layout: wgpu::TexelCopyBufferLayout {
+            offset: from_offset + before * TEXEL_BYTES,
+            bytes_per_row: (height > 1).then_some((TEXTURE_WIDTH * TEXEL_BYTES) as u32),
+            rows_per_image: None,
+        },
+    };
+    let target = wgpu::TexelCopyTextureInfo {
+        texture: to,
+        mip_level: 0,
+        origin: wgpu::Origin3d { x: x as u32, y: y as u32, z: 0 },
+        aspect: wgpu::TextureAspect::All,
+    };
+    let size = wgpu::Extent3d { width: width as u32, height: height as u32, depth_or_array_layers: 1 };
+    encoder.copy_buffer_to_texture(source, target, size);
 }
 
 /// One uniform buffer with every command's parameters, and its bind group.

@@ -3,8 +3,8 @@
 //! Inputs hold made-up values: finite, none of them zero, the same every time; ids are zero, so that they name rows
 //! that are there. Results are as wrong as the inputs; the work is the op's.
 
-use super::trace::{Bound, Step};
-use super::{Binding, Buffer, Content, Gpu, Launch, Op, Program, Scalar, Trace};
+use super::trace::{Bound, Kind, Resource, Step};
+use super::{Binding, Buffer, Content, Gpu, Launch, Op, Program, Scalar, TEXEL_BYTES, Texture, Trace};
 use crate::error::{Error, Result};
 
 /// Made-up values are uploaded in pieces of this size.
@@ -15,7 +15,12 @@ pub struct Replay<'a> {
     gpu: Gpu,
     trace: &'a Trace,
     op: &'a Op,
-    buffers: Vec<Buffer>,
+    held: Vec<Held>,
+}
+
+enum Held {
+    Buffer(Buffer),
+    Texture(Texture),
 }
 
 impl Trace {
@@ -27,19 +32,41 @@ impl Trace {
             .ops
             .get(op)
             .ok_or_else(|| Error::setting("op", format!("the trace has {} ops, not {op}", self.ops.len())))?;
-        let mut buffers = Vec::with_capacity(op.buffers.len());
-        for held in &op.buffers {
-            let buffer = gpu.alloc(&op.label, held.bytes)?.holding(held.content);
-            if held.is_input && !gpu.is_plan() {
-                let piece = made_up(held.content, held.bytes.min(PIECE_BYTES));
-                for start in (0..held.bytes).step_by(piece.len().max(1)) {
-                    let bytes = (held.bytes - start).min(piece.len() as u64) as usize;
-                    gpu.write(&buffer, start, &piece[..bytes & !3])?;
+        let held =
+            op.resources.iter().map(|resource| hold(gpu, &op.label, resource)).collect::<Result<_>>()?;
+        Ok(Replay { gpu: gpu.clone(), trace: self, op, held })
+    }
+}
+
+/// A buffer or texture like this one, with made-up values where an op reads it.
+fn hold(gpu: &Gpu, label: &str, resource: &Resource) -> Result<Held> {
+    let fills = resource.is_input && !gpu.is_plan();
+    let bytes = resource.bytes;
+    match resource.kind {
+        Kind::Buffer(content) => {
+            let buffer = gpu.alloc(label, bytes)?.holding(content);
+            if fills {
+                let piece = made_up(content, bytes.min(PIECE_BYTES));
+                for start in (0..bytes).step_by(piece.len().max(1)) {
+                    let some = (bytes - start).min(piece.len() as u64) as usize;
+                    gpu.write(&buffer, start, &piece[..some])?;
                 }
             }
-            buffers.push(buffer);
+            Ok(Held::Buffer(buffer))
         }
-        Ok(Replay { gpu: gpu.clone(), trace: self, op, buffers })
+        Kind::Texture(texel) => {
+            let texture = gpu.alloc_texture(label, texel, bytes / TEXEL_BYTES)?;
+            if fills {
+                let piece = bytes.min(PIECE_BYTES);
+                let buffer = gpu.alloc(label, piece)?;
+                gpu.write(&buffer, 0, &made_up(Content::Raw, piece))?;
+                for start in (0..bytes).step_by(piece.max(1) as usize) {
+                    let texels = (bytes - start).min(piece) / TEXEL_BYTES;
+                    gpu.copy_to_texture(&buffer, 0, &texture, start / TEXEL_BYTES, texels);
+                }
+            }
+            Ok(Held::Texture(texture))
+        }
     }
 }
 
@@ -49,11 +76,7 @@ impl Replay<'_> {
     /// Errors: as [`Gpu::run`].
     pub fn run(&self) -> Result<()> {
         let _op = self.gpu.op(|| self.op.label.clone());
-        let binding = |bound: &Bound| Binding {
-            buffer: &self.buffers[bound.buffer],
-            offset: bound.offset,
-            bytes: bound.bytes,
-        };
+        let bindings = |bounds: &[Bound]| bounds.iter().map(|bound| self.binding(bound)).collect::<Vec<_>>();
         for step in &self.op.steps {
             match step {
                 Step::Launch(launch) => {
@@ -61,19 +84,36 @@ impl Replay<'_> {
                     self.gpu.run(&Launch {
                         program: Program::kept(program.key, &program.text),
                         params: &launch.params,
-                        inputs: &launch.inputs.iter().map(binding).collect::<Vec<_>>(),
-                        outputs: &launch.outputs.iter().map(binding).collect::<Vec<_>>(),
+                        inputs: &bindings(&launch.inputs),
+                        outputs: &bindings(&launch.outputs),
                         groups: launch.groups,
                         work: launch.work,
                     })?;
                 }
                 Step::Copy { from, to } => {
-                    let buffer = |bound: &Bound| &self.buffers[bound.buffer];
-                    self.gpu.copy(buffer(from), from.offset, buffer(to), to.offset, to.bytes)?;
+                    if let (Held::Buffer(a), Held::Buffer(b)) =
+                        (&self.held[from.resource], &self.held[to.resource])
+                    {
+                        self.gpu.copy(a, from.offset, b, to.offset, to.bytes)?;
+                    }
+                }
+                &Step::CopyToTexture { from, to, first, texels } => {
+                    if let (Held::Buffer(from_buffer), Held::Texture(texture)) =
+                        (&self.held[from.resource], &self.held[to])
+                    {
+                        self.gpu.copy_to_texture(from_buffer, from.offset, texture, first, texels);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    fn binding(&self, bound: &Bound) -> Binding<'_> {
+        match &self.held[bound.resource] {
+            Held::Buffer(buffer) => Binding::Buffer { buffer, offset: bound.offset, bytes: bound.bytes },
+            Held::Texture(texture) => Binding::Texture(texture),
+        }
     }
 
     /// Runs the op `runs` times in a row; seconds of each, on the device's clock where it has one.

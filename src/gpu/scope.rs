@@ -6,7 +6,7 @@
 
 use super::trace::{Take, Ticks};
 use super::watch::Watch;
-use super::{Buffer, Gpu, Launch};
+use super::{Binding, Buffer, Gpu, Launch, Texture};
 use std::sync::atomic::Ordering;
 
 /// Until it is dropped, launches belong to one op.
@@ -69,7 +69,11 @@ impl Ears {
             take.launched(&self.label, launch, command);
         }
         if let Some(watch) = &mut self.watch {
-            launch.outputs.iter().for_each(|output| watch.written(output.buffer));
+            for output in launch.outputs {
+                if let Binding::Buffer { buffer, .. } = output {
+                    watch.written(buffer);
+                }
+            }
         }
     }
 
@@ -88,6 +92,19 @@ impl Ears {
         }
         if let Some(watch) = &mut self.watch {
             watch.written(to);
+        }
+    }
+
+    /// A copy into a texture, which is never an op's result.
+    pub(super) fn copied_to_texture(
+        &mut self,
+        from: (&Buffer, u64),
+        to: (&Texture, u64),
+        texels: u64,
+        command: Option<usize>,
+    ) {
+        if let Some(take) = &mut self.take {
+            take.copied_to_texture(&self.label, from, to, texels, command);
         }
     }
 

@@ -8,7 +8,9 @@
 //! beginning and end the device notes; without them an op is waited for and timed from outside.
 
 use super::kernel::PipelineKey;
-use super::{Binding, Buffer, Content, Gpu, Launch, MAX_WAITING, State, Variant, Work};
+use super::{
+    Binding, Buffer, Content, Gpu, Launch, MAX_WAITING, State, TEXEL_BYTES, Texel, Texture, Variant, Work,
+};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -29,8 +31,8 @@ pub struct Op {
     pub label: String,
     /// What it asked for, in order.
     pub steps: Vec<Step>,
-    /// Buffers it touches; steps name them by their place here.
-    pub buffers: Vec<Held>,
+    /// Buffers and textures it touches; steps name them by their place here.
+    pub resources: Vec<Resource>,
     /// When the device was at it: one span per step by its own clock, else one for the op; none in a plan.
     pub spans: Vec<Span>,
 }
@@ -42,10 +44,21 @@ pub enum Step {
     Launch(Launched),
     /// Bytes from one buffer into another.
     Copy {
-        /// Where they come from; only its size counts.
+        /// Where they come from.
         from: Bound,
         /// Where they go.
         to: Bound,
+    },
+    /// Texels from a buffer into a texture.
+    CopyToTexture {
+        /// Where they come from.
+        from: Bound,
+        /// The texture's place in [`Op::resources`].
+        to: usize,
+        /// First texel there.
+        first: u64,
+        /// How many.
+        texels: u64,
     },
 }
 
@@ -66,26 +79,35 @@ pub struct Launched {
     pub work: Work,
 }
 
-/// A range of one of an op's buffers.
+/// A range of one of an op's buffers, or one of its textures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Place in [`Op::buffers`].
-    pub buffer: usize,
+    /// Place in [`Op::resources`].
+    pub resource: usize,
     /// First byte.
     pub offset: u64,
     /// Bytes.
     pub bytes: u64,
 }
 
-/// A buffer of an op.
+/// A buffer or texture of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct Resource {
     /// Bytes.
     pub bytes: u64,
-    /// What it holds.
-    pub content: Content,
+    /// Which of the two, and what it holds.
+    pub kind: Kind,
     /// Whether the op reads it before writing it: an input.
     pub is_input: bool,
+}
+
+/// What a resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A buffer that holds this.
+    Buffer(Content),
+    /// A texture of such texels.
+    Texture(Texel),
 }
 
 /// A program and its whole text.
@@ -141,7 +163,7 @@ impl Trace {
 impl Op {
     /// Whether the other asks for the same, whenever it ran.
     pub fn is_like(&self, other: &Op) -> bool {
-        (&self.label, &self.steps, &self.buffers) == (&other.label, &other.steps, &other.buffers)
+        (&self.label, &self.steps, &self.resources) == (&other.label, &other.steps, &other.resources)
     }
 
     /// Kernels it launches.
@@ -165,6 +187,7 @@ impl Step {
         match self {
             Step::Launch(launch) => launch.work,
             Step::Copy { to, .. } => Work { flops: 0, bytes: 2 * to.bytes },
+            Step::CopyToTexture { texels, .. } => Work { flops: 0, bytes: 2 * texels * TEXEL_BYTES },
         }
     }
 }
@@ -285,8 +308,8 @@ impl Drop for Listener {
 pub(super) struct Take {
     trace: Trace,
     programs: HashMap<PipelineKey, usize>,
-    /// Buffers of the op under way, by their ids.
-    buffers: HashMap<u64, usize>,
+    /// Buffers and textures of the op under way, by their ids.
+    resources: HashMap<u64, usize>,
     is_within: bool,
     clock: Clock,
 }
@@ -302,7 +325,7 @@ impl Take {
         Take {
             trace: Trace::default(),
             programs: HashMap::new(),
-            buffers: HashMap::new(),
+            resources: HashMap::new(),
             is_within: false,
             clock,
         }
@@ -316,7 +339,7 @@ impl Take {
             self.trace.programs.len() - 1
         });
         let mut bound = |bindings: &[Binding], is_read| {
-            bindings.iter().map(|b| self.bound(b.buffer, b.offset, b.bytes, is_read)).collect()
+            bindings.iter().map(|binding| self.bound(binding, is_read)).collect()
         };
         let launched = Launched {
             program,
@@ -338,9 +361,24 @@ impl Take {
         command: Option<usize>,
     ) {
         self.begin(label);
-        let from = self.bound(from.0, from.1, bytes, true);
-        let to = self.bound(to.0, to.1, bytes, false);
+        let from = self.bound(&Binding::Buffer { buffer: from.0, offset: from.1, bytes }, true);
+        let to = self.bound(&Binding::Buffer { buffer: to.0, offset: to.1, bytes }, false);
         self.push(Step::Copy { from, to }, command);
+    }
+
+    pub(super) fn copied_to_texture(
+        &mut self,
+        label: &str,
+        (from, offset): (&Buffer, u64),
+        (to, first): (&Texture, u64),
+        texels: u64,
+        command: Option<usize>,
+    ) {
+        self.begin(label);
+        let bytes = texels * TEXEL_BYTES;
+        let from = self.bound(&Binding::Buffer { buffer: from, offset, bytes }, true);
+        let to = self.bound(&Binding::Texture(to), false).resource;
+        self.push(Step::CopyToTexture { from, to, first, texels }, command);
     }
 
     pub(super) fn ticks(&mut self) -> Option<&mut Ticks> {
@@ -353,11 +391,11 @@ impl Take {
     fn begin(&mut self, label: &str) {
         if !self.is_within {
             self.is_within = true;
-            self.buffers.clear();
+            self.resources.clear();
             self.trace.ops.push(Op {
                 label: label.to_string(),
                 steps: Vec::new(),
-                buffers: Vec::new(),
+                resources: Vec::new(),
                 spans: Vec::new(),
             });
         }
@@ -376,13 +414,21 @@ impl Take {
         }
     }
 
-    fn bound(&mut self, buffer: &Buffer, offset: u64, bytes: u64, is_read: bool) -> Bound {
-        let held = &mut self.trace.ops.last_mut().expect("an op has begun").buffers;
-        let place = *self.buffers.entry(buffer.id).or_insert_with(|| {
-            held.push(Held { bytes: buffer.bytes, content: buffer.content, is_input: is_read });
-            held.len() - 1
+    fn bound(&mut self, binding: &Binding, is_read: bool) -> Bound {
+        let (id, kind, size, offset, bytes) = match *binding {
+            Binding::Buffer { buffer, offset, bytes } => {
+                (buffer.id, Kind::Buffer(buffer.content), buffer.bytes, offset, bytes)
+            }
+            Binding::Texture(texture) => {
+                (texture.id, Kind::Texture(texture.texel), texture.bytes, 0, texture.bytes)
+            }
+        };
+        let known = &mut self.trace.ops.last_mut().expect("an op has begun").resources;
+        let resource = *self.resources.entry(id).or_insert_with(|| {
+            known.push(Resource { bytes: size, kind, is_input: is_read });
+            known.len() - 1
         });
-        Bound { buffer: place, offset, bytes }
+        Bound { resource, offset, bytes }
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Only results are looked at, f32 and f16: what an op wrote and still holds when it ends.
 
+use super::pipelines::{PARAMS_BYTES, Slot};
+use super::pool::Raw;
+use super::recorder::Command;
 use super::{Buffer, Content, Gpu, Program, Scalar, State, Variant};
-use super::{pipelines::PARAMS_BYTES, recorder::Command};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -41,12 +43,9 @@ impl Gpu {
     /// Watches from here on.
     pub(super) fn watch(&self) -> Result<()> {
         let Some(device) = &self.0.device else { return Ok(()) };
-        let flags = device.create_buffer(4 * MAX_OPS as u64)?.ok_or_else(|| Error::Limit {
-            what: "flags of the watch for NaN".into(),
-            needed: 4 * MAX_OPS as u64,
-            available_what: "free memory".into(),
-            available: 0,
-        })?;
+        let Some(Raw::Buffer(flags)) = device.create_buffer(4 * MAX_OPS as u64)? else {
+            return Err(Error::Device("no memory is left for the watch for NaN".into()));
+        };
         let mut state = self.state();
         state.ears.watch = Some(Watch { flags, labels: Vec::new(), written: Vec::new() });
         self.prick_ears(&state.ears);
@@ -72,7 +71,7 @@ impl Gpu {
         let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
         let variant = Variant { scalar: Scalar::F32, width: 1, workgroup: WORKGROUP };
         let program = Program::generated("watch", "forward", variant, 0, &text);
-        let pipeline = pipelines.pipeline(&device.device, &program, 1, 1)?;
+        let pipeline = pipelines.compiled(&device.device, &program, || vec![Slot::Read, Slot::Write])?;
         let piece_bytes = self.facts().limits.binding_bytes & !255;
         for (_, raw, content) in written {
             let Content::Floats(scalar, count) = content else { continue };

@@ -10,15 +10,21 @@
 //! * `subgroup`: one subgroup of 8 owns up to 32 rows by one panel in registers; lanes lie across columns, A is
 //!   spread by shuffles with constant lanes. No workgroup memory: what a software adapter runs best.
 //!
-//! The unrolled products are generated here; everything else is in `shaders/gemm*.wgsl`.
+//! The unrolled products are generated in `gemm/`; everything else is in `shaders/gemm*.wgsl`.
+
+mod form;
+mod subgroup;
+mod tiled;
+
+pub(super) use form::ReadB;
 
 use super::pack::{Packed, Segment};
+use super::params;
 use super::unary::Activation;
-use super::{params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Class, Gpu, Launch, Program, Variant, Work};
+use crate::gpu::{Binding, Class, Gpu, Launch, Program, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor};
-use std::fmt::Write;
+use form::{Family, Form, ReadA, Reader};
 
 params! {
     struct Params {
@@ -64,245 +70,11 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-/// How A is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Reader {
-    Rows,
-    Image,
-}
-
-/// Which family runs, with its tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
-    /// Rows of a tile, a multiple of 8.
-    Subgroup {
-        rows: u32,
-    },
-    Tiled,
-}
-
-/// One form of the kernel; every combination is validated by a test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Form {
-    pub family: Family,
-    pub reader: Reader,
-    /// Columns of a panel: 32 or 64.
-    pub panel: u32,
-    /// A is read 4 channels at once.
-    pub wide_a: bool,
-    /// C is written 4 columns at once.
-    pub wide_c: bool,
-    /// B lies in f16.
-    pub half_b: bool,
-    /// Compiled in, because every row of a tile has its own copy of the epilogue.
-    pub activation: Activation,
-}
-
-/// Rows of a tile of the tiled family, and k per step.
-const TILE_ROWS: u32 = 64;
-const TILE_DEPTH: u32 = 16;
+/// Times each value of A is read before a texture of it pays, and the fewest texels worth a copy.
+const TEXEL_READS: usize = 4;
+const TEXEL_COUNT: u64 = 1 << 14;
 /// Loop turns of one invocation that a software adapter counts right; see ARCHITECTURE.md.
 const MAX_TURNS: usize = 60_000;
-
-impl Form {
-    fn key(self) -> u64 {
-        let family = match self.family {
-            Family::Tiled => 0,
-            Family::Subgroup { rows } => u64::from(rows),
-        };
-        family
-            | u64::from(self.panel) << 8
-            | u64::from(self.reader == Reader::Image) << 16
-            | u64::from(self.wide_a) << 17
-            | u64::from(self.wide_c) << 18
-            | u64::from(self.half_b) << 19
-            | u64::from(self.activation.code()) << 20
-    }
-
-    fn workgroup(self) -> u32 {
-        match self.family {
-            Family::Subgroup { .. } => 8,
-            Family::Tiled => 16 * self.panel / 4,
-        }
-    }
-
-    fn tile_rows(self) -> u32 {
-        match self.family {
-            Family::Subgroup { rows } => rows,
-            Family::Tiled => TILE_ROWS,
-        }
-    }
-
-    /// The whole text after the prelude.
-    fn text(self) -> String {
-        let read_a = if self.wide_a { shaders!("gemm_read4") } else { shaders!("gemm_read1") };
-        let read_b = if self.half_b { shaders!("gemm_read_b16") } else { shaders!("gemm_read_b32") };
-        let write = if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") };
-        let reader = match self.reader {
-            Reader::Rows => shaders!("gemm_rows"),
-            Reader::Image => shaders!("gemm_image"),
-        };
-        let product = match self.family {
-            Family::Subgroup { rows } => subgroup_product(rows, self.panel),
-            Family::Tiled => tiled_product(self.panel),
-        };
-        let (formulas, call) = match self.activation {
-            Activation::None => ("", "v".to_string()),
-            other => (super::common::ACTIVATION, format!("activate({}u, v)", other.code())),
-        };
-        let activation = format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
-        let parts =
-            [shaders!("gemm"), &activation, read_a, read_b, write, reader, super::common::INDEX, &product];
-        parts.join("\n")
-    }
-}
-
-/// Head of every product: which tile this workgroup owns.
-const PLACE: &str = "\
-    let tile = group_index(group, groups);
-    let tile_m = tile % params.tiles_m;
-    let tile_n = tile / params.tiles_m % params.tiles_n;
-    let batch = tile / (params.tiles_m * params.tiles_n);
-";
-
-/// The unrolled product of one subgroup of 8: `rows` x `panel` results in registers.
-fn subgroup_product(rows: u32, panel: u32) -> String {
-    let (slots, vectors, panel4) = (rows / 8, panel / 32, panel / 4);
-    let mut w = String::new();
-    let mut line = |text: String| {
-        w.push_str(&text);
-        w.push('\n');
-    };
-    line(format!(
-        "@compute @workgroup_size(8)\n\
-         fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{PLACE}\
-         \x20   let first = tile_m * {rows}u;\n\
-         \x20   var at = batch * params.b_batch + tile_n * params.taps * params.units * {}u + lane;",
-        4 * panel4
-    ));
-    for slot in 0..slots {
-        line(format!("    let row{slot} = row_of(batch, first + {}u + lane);", 8 * slot));
-    }
-    for row in 0..rows {
-        for v in 0..vectors {
-            line(format!("    var c{row}_{v} = vec4<f32>();"));
-        }
-    }
-    line("    for (var tap = 0u; tap < params.taps; tap++) {".into());
-    for slot in 0..slots {
-        line(format!("        let place{slot} = tap_of(row{slot}, tap);"));
-    }
-    line("        for (var unit = 0u; unit < params.units; unit++) {".into());
-    for k in 0..4 {
-        for v in 0..vectors {
-            line(format!("            let b{k}_{v} = read_b(at + {}u);", k * panel4 + v * 8));
-        }
-    }
-    line(format!("            at += {}u;", 4 * panel4));
-    for slot in 0..slots {
-        line(format!("            let a{slot} = read_a(place{slot}, unit);"));
-        for lane in 0..8 {
-            let row = 8 * slot + lane;
-            for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
-                line(format!("            let s{row}_{k} = subgroupShuffle(a{slot}.{axis}, {lane}u);"));
-            }
-            for v in 0..vectors {
-                line(format!(
-                    "            c{row}_{v} = c{row}_{v} + s{row}_0 * b0_{v} + s{row}_1 * b1_{v} \
-                     + s{row}_2 * b2_{v} + s{row}_3 * b3_{v};"
-                ));
-            }
-        }
-    }
-    line("        }\n    }".into());
-    line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + lane;"));
-    for row in 0..rows {
-        for v in 0..vectors {
-            line(format!("    store(batch, first + {row}u, column4 + {}u, c{row}_{v});", v * 8));
-        }
-    }
-    line("}".into());
-    w
-}
-
-/// The product of a workgroup: 64 x `panel` results, 4 x 4 per invocation, operands staged 16 k at a time.
-fn tiled_product(panel: u32) -> String {
-    let panel4 = panel / 4;
-    let threads = 16 * panel4;
-    let reads = TILE_ROWS * TILE_DEPTH / 4 / threads;
-    let pitch = TILE_ROWS + 4; // spreads the banks of workgroup memory
-    let mut w = String::new();
-    write!(
-        w,
-        "var<workgroup> a_tile: array<f32, {}>;        // [16 k, {pitch} rows]\n\
-         var<workgroup> b_tile: array<vec4<f32>, {}>;  // [16 k, {panel4}]\n\
-         @compute @workgroup_size({threads})\n\
-         fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-         \x20   @builtin(local_invocation_index) lane: u32) {{\n{PLACE}\
-         \x20   let first = tile_m * {TILE_ROWS}u;\n\
-         \x20   let b_row = lane / {panel4}u;\n\
-         \x20   let b_column = lane % {panel4}u;\n\
-         \x20   let panel = batch * params.b_batch + tile_n * params.taps * params.units * {}u + b_column;\n",
-        TILE_DEPTH * pitch,
-        TILE_DEPTH * panel4,
-        4 * panel4
-    )
-    .expect("writing to a String does not fail");
-    let mut line = |text: String| {
-        w.push_str(&text);
-        w.push('\n');
-    };
-    for i in 0..reads {
-        line(format!("    let a_row{i} = (lane + {}u) / 4u;", i * threads));
-        line(format!("    let row{i} = row_of(batch, first + a_row{i});"));
-    }
-    line("    let a_unit = lane % 4u;".into());
-    for r in 0..4 {
-        line(format!("    var c{r} = vec4<f32>();"));
-    }
-    line("    for (var tap = 0u; tap < params.taps; tap++) {".into());
-    for i in 0..reads {
-        line(format!("        let place{i} = tap_of(row{i}, tap);"));
-    }
-    line(format!("        let tap_at = panel + tap * params.units * {}u;", 4 * panel4));
-    line("        for (var unit = 0u; unit < params.units; unit += 4u) {".into());
-    line("            let there = unit + a_unit < params.units;".into());
-    line("            let a_from = min(unit + a_unit, params.units - 1u);".into());
-    for i in 0..reads {
-        line(format!(
-            "            let a{i} = select(vec4<f32>(), read_a(place{i}, a_from), there);\n\
-             \x20           let to{i} = a_unit * {}u + a_row{i};",
-            4 * pitch
-        ));
-        for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
-            line(format!("            a_tile[to{i} + {}u] = a{i}.{axis};", k as u32 * pitch));
-        }
-    }
-    line(format!(
-        "            let k = unit * 4u + b_row;\n\
-         \x20           let k_last = params.units * 4u - 1u;\n\
-         \x20           b_tile[lane] = select(vec4<f32>(), read_b(tap_at + min(k, k_last) * {panel4}u), k <= k_last);\n\
-         \x20           workgroupBarrier();\n\
-         \x20           for (var k = 0u; k < {TILE_DEPTH}u; k++) {{\n\
-         \x20               let at = k * {pitch}u + b_row * 4u;\n\
-         \x20               let v = b_tile[k * {panel4}u + b_column];\n\
-         \x20               c0 += a_tile[at] * v;\n\
-         \x20               c1 += a_tile[at + 1u] * v;\n\
-         \x20               c2 += a_tile[at + 2u] * v;\n\
-         \x20               c3 += a_tile[at + 3u] * v;\n\
-         \x20           }}\n\
-         \x20           workgroupBarrier();\n\
-         \x20       }}\n\
-         \x20   }}\n\
-         \x20   let column4 = params.panel_first + tile_n * {panel4}u + b_column;"
-    ));
-    for r in 0..4 {
-        line(format!("    store(batch, first + b_row * 4u + {r}u, column4, c{r});"));
-    }
-    line("}".into());
-    w
-}
 
 /// The images a convolution reads.
 #[derive(Clone, Copy, Debug)]
@@ -360,7 +132,7 @@ impl Product<'_> {
         // The tiled family walks a staged step of 16 k once more.
         let turns = match self.family(gpu, self.m) {
             Family::Subgroup { .. } => self.b.taps * (self.b.units() + 1),
-            Family::Tiled => self.b.taps * (self.b.units() + 4) / 4 * (TILE_DEPTH as usize + 1),
+            Family::Tiled => self.b.taps * (self.b.units() + 4) / 4 * (tiled::DEPTH as usize + 1),
         };
         if gpu.facts().class == Class::Software && turns > MAX_TURNS {
             return Err(Error::Limit {
@@ -370,18 +142,44 @@ impl Product<'_> {
                 available: MAX_TURNS as u64,
             });
         }
-        for part in self.parts(gpu)? {
+        let texels = self.texels(gpu)?;
+        for part in self.parts(gpu, texels.is_some())? {
             for segment in &self.b.segments {
-                self.launch(gpu, &part, segment)?;
+                self.launch(gpu, &part, segment, texels.as_ref())?;
             }
         }
         Ok(())
     }
 
-    /// Cuts the rows where A or C is larger than a binding.
-    fn parts(&self, gpu: &Gpu) -> Result<Vec<Part>> {
+    /// A copied into a texture, where reading it there saves more than the copy costs: each value is read once per
+    /// tap and panel.
+    fn texels(&self, gpu: &Gpu) -> Result<Option<Texture>> {
+        let texels = self.a.len().div_ceil(4) as u64;
+        let pays = gpu.facts().features.cheap_texels
+            && matches!(self.family(gpu, self.m), Family::Subgroup { .. })
+            && self.a.dtype() == DType::F32
+            && self.is_wide_a()
+            && self.b.taps * self.b.n.div_ceil(self.b.panel) >= TEXEL_READS
+            && texels >= TEXEL_COUNT
+            && texels <= gpu.texture_texels();
+        if !pays {
+            return Ok(None);
+        }
+        let texture = gpu.alloc_texture(self.op, Texel::Floats, texels)?;
+        gpu.copy_to_texture(self.a.buffer(), 0, &texture, 0, texels);
+        Ok(Some(texture))
+    }
+
+    /// Rows and channels of A begin on multiples of 4.
+    fn is_wide_a(&self) -> bool {
+        [self.b.channels, self.a_stride, self.a_offset].iter().all(|v| v % 4 == 0)
+    }
+
+    /// Cuts the rows where A or C is larger than a binding; a texture of A is not bound in ranges.
+    fn parts(&self, gpu: &Gpu, texels: bool) -> Result<Vec<Part>> {
         let limit = gpu.facts().limits.binding_bytes - 512; // room for aligning the start
-        let (a_size, c_size) = (self.a.dtype().bytes(), self.c.dtype().bytes());
+        let a_size = if texels { 0 } else { self.a.dtype().bytes() };
+        let c_size = self.c.dtype().bytes();
         let whole = Part {
             rows: self.m,
             row_first: 0,
@@ -390,7 +188,7 @@ impl Product<'_> {
             y_first: 0,
             out_height: self.image.map_or(0, |image| image.out_height),
         };
-        if self.a.bytes().max(self.c.bytes()) <= limit {
+        if (self.a.len() * a_size).max(self.c.len() * c_size) as u64 <= limit {
             return Ok(vec![whole]);
         }
         let too_large = |needed: usize| Error::Limit {
@@ -471,10 +269,10 @@ impl Product<'_> {
         Ok(parts)
     }
 
-    fn launch(&self, gpu: &Gpu, part: &Part, segment: &Segment) -> Result<()> {
+    fn launch(&self, gpu: &Gpu, part: &Part, segment: &Segment, texels: Option<&Texture>) -> Result<()> {
         let (a_size, c_size) = (self.a.dtype().bytes(), self.c.dtype().bytes());
         let alignment = gpu.facts().limits.binding_alignment as usize;
-        let wide_a = [self.b.channels, self.a_stride, self.a_offset].iter().all(|v| v % 4 == 0);
+        let wide_a = self.is_wide_a();
         let wide_c = [self.b.n, self.c_stride, self.c_offset].iter().all(|v| v % 4 == 0);
         let (unit_a, unit_c) = (if wide_a { 4 } else { 1 }, if wide_c { 4 } else { 1 });
         // A binding starts on an aligned byte; what is left over is counted by the kernel.
@@ -483,14 +281,17 @@ impl Product<'_> {
             let binding = Tensor::range(tensor, start, elements.end * size - start);
             (binding, elements.start - start / size)
         };
-        let (a, a_base) = bind(self.a, &part.a_elements, a_size);
+        let (a, a_base) = match texels {
+            Some(texture) => (Binding::Texture(texture), part.a_elements.start),
+            None => bind(self.a, &part.a_elements, a_size),
+        };
         let c_elements = if part.rows == self.m {
             0..self.c.len()
         } else {
             part.row_first * self.c_stride..(part.row_first + part.rows) * self.c_stride
         };
         let (c, c_base) = bind(self.c, &c_elements, c_size);
-        let dummy = self.b.segments[0].buffer_range(16);
+        let dummy = self.a.range(0, 16);
         let bias = self.epilogue.bias.map_or(dummy, Tensor::binding);
         let residual = self.epilogue.residual.map_or(dummy, |r| bind(r, &c_elements, c_size).0);
         let bias_rows = match self.epilogue.bias {
@@ -501,9 +302,13 @@ impl Product<'_> {
             family: self.family(gpu, part.rows),
             reader: if self.image.is_some() { Reader::Image } else { Reader::Rows },
             panel: self.b.panel as u32,
-            wide_a,
+            read_a: match texels {
+                Some(_) => ReadA::Texel,
+                None if wide_a => ReadA::Four,
+                None => ReadA::One,
+            },
+            read_b: self.b.read,
             wide_c,
-            half_b: self.b.half,
             activation: self.epilogue.activation,
         };
         let tiles_m = (part.rows as u32).div_ceil(form.tile_rows());
@@ -573,7 +378,7 @@ impl Product<'_> {
         if facts.class == Class::Software && facts.features.subgroup_size == Some(8) {
             let rows = match rows {
                 0..=8 => 8,
-                9..=1024 => 16,
+                9..=256 => 16,
                 _ => 32,
             };
             Family::Subgroup { rows }
@@ -601,42 +406,4 @@ pub(super) fn check_epilogue(op: &str, epilogue: &Epilogue, c_shape: &[usize], d
         return Err(Error::shape(op, format!("wanted a residual {c_shape:?} {dtype:?}, got {got}")));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::Scalar;
-
-    #[test]
-    fn every_form_validates_without_a_gpu() {
-        let families = [8, 16, 32].map(|rows| Family::Subgroup { rows }).into_iter().chain([Family::Tiled]);
-        let mut keys = std::collections::HashSet::new();
-        for family in families {
-            for panel in [32, 64] {
-                for bits in 0..16 {
-                    let form = Form {
-                        family,
-                        reader: if bits & 1 == 0 { Reader::Rows } else { Reader::Image },
-                        panel,
-                        wide_a: bits & 2 == 0,
-                        wide_c: bits & 4 == 0,
-                        half_b: bits & 8 == 0,
-                        activation: if bits == 5 { Activation::Gelu } else { Activation::None },
-                    };
-                    assert!(keys.insert(form.key()), "{form:?} shares its key");
-                    for scalar in [Scalar::F32, Scalar::F16] {
-                        let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
-                        let generate = || form.text();
-                        let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
-                        crate::testing::validate(
-                            &format!("{form:?} {scalar:?}"),
-                            &program.text(true),
-                            Params::FIELDS,
-                        );
-                    }
-                }
-            }
-        }
-    }
 }

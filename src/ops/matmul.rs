@@ -6,6 +6,9 @@ use super::pack::Packed;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
+/// Rows that read the right side before a texture of it pays.
+const ROWS_PER_TEXTURE: usize = 256;
+
 impl Tensor {
     /// [.., k] -> [.., n]: `activation(x * weight^T + bias) + residual`.
     ///
@@ -89,7 +92,7 @@ impl Tensor {
             a: self,
             a_stride: k,
             a_offset: 0,
-            b: &Packed::from_tensor(other, batch, k, n, transposed)?,
+            b: &Packed::from_tensor(other, batch, k, n, transposed, m >= ROWS_PER_TEXTURE)?,
             c: &y,
             c_stride: n,
             c_offset: 0,

@@ -1,9 +1,10 @@
 //! Weights in panels, the form the matrix product reads: a panel is 32 or 64 columns of all k, so that the inner
-//! loop walks memory in a straight line. Packed once when loaded.
+//! loop walks memory in a straight line. Packed once when loaded; kept in a texture where texels are cheaper to read.
 
+use super::gemm::ReadB;
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, Variant, Work};
+use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor, n_elements};
 use std::fmt;
 
@@ -54,26 +55,30 @@ pub struct Packed {
     pub(super) taps: usize,
     pub(super) channels: usize,
     pub(super) panel: usize,
-    pub(super) half: bool,
+    pub(super) read: ReadB,
 }
 
 /// Panels that fit one binding.
 pub(super) struct Segment {
-    buffer: Buffer,
+    store: Store,
     bytes: u64,
     pub(super) panel_first: usize,
     /// Panels of one matrix of the batch.
     pub(super) n_panels: usize,
 }
 
+/// Where panels lie.
+enum Store {
+    Buffer(Buffer),
+    Texture(Texture),
+}
+
 impl Segment {
     pub(super) fn binding(&self) -> Binding<'_> {
-        Binding::new(&self.buffer, 0, self.bytes)
-    }
-
-    /// Any few bytes, for a binding that is not read.
-    pub(super) fn buffer_range(&self, bytes: u64) -> Binding<'_> {
-        Binding::new(&self.buffer, 0, bytes)
+        match &self.store {
+            Store::Buffer(buffer) => Binding::new(buffer, 0, self.bytes),
+            Store::Texture(texture) => Binding::Texture(texture),
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -112,7 +117,7 @@ impl Packed {
             return Err(Error::shape("weights", detail));
         }
         let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
-        let mut packed = Packed::new(gpu, n, channels, taps, half, 1)?;
+        let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
         let row_bytes = row * kind.bytes();
@@ -135,10 +140,11 @@ impl Packed {
 
     /// Panels without content, for a plan.
     pub fn planned(gpu: &Gpu, [n, channels, taps]: [usize; 3], half: bool) -> Result<Packed> {
-        Packed::new(gpu, n, channels, taps, half, 1)
+        Packed::new(gpu, [n, channels, taps], half, 1, true)
     }
 
-    /// A matrix already on the device: `[batch, k, n]`, or `[batch, n, k]` with `transposed`.
+    /// A matrix already on the device: `[batch, k, n]`, or `[batch, n, k]` with `transposed`. `texels` asks for a
+    /// texture where they are cheap: worth a copy when the matrix is read often.
     ///
     /// Errors: [`Error::Limit`] when it is larger than one binding.
     pub(super) fn from_tensor(
@@ -147,10 +153,11 @@ impl Packed {
         k: usize,
         n: usize,
         transposed: bool,
+        texels: bool,
     ) -> Result<Packed> {
         let gpu = b.gpu();
         let half = b.dtype() == DType::F16;
-        let mut packed = Packed::new(gpu, n, k, 1, half, batch)?;
+        let mut packed = Packed::new(gpu, [n, k, 1], half, batch, texels)?;
         if packed.segments.len() > 1 && batch > 1 {
             return Err(Error::Limit {
                 what: "matmul: the right side".into(),
@@ -172,17 +179,37 @@ impl Packed {
     }
 
     /// Empty panels.
-    fn new(gpu: &Gpu, n: usize, channels: usize, taps: usize, half: bool, batch: usize) -> Result<Packed> {
+    fn new(
+        gpu: &Gpu,
+        [n, channels, taps]: [usize; 3],
+        half: bool,
+        batch: usize,
+        texels: bool,
+    ) -> Result<Packed> {
         let panel = if n <= 32 { 32 } else { 64 };
-        let mut packed = Packed { segments: Vec::new(), n, taps, channels, panel, half };
+        let features = gpu.facts().features;
+        let read = match (texels && features.cheap_texels && features.subgroup_size == Some(8), half) {
+            (true, false) => ReadB::Texel32,
+            (true, true) if panel == 64 => ReadB::Texel16,
+            (_, true) => ReadB::Buffer16,
+            (false, false) => ReadB::Buffer32,
+        };
+        let mut packed = Packed { segments: Vec::new(), n, taps, channels, panel, read };
         let panel_bytes = packed.panel_vectors() * if half { 8 } else { 16 };
         let panels = n.div_ceil(panel);
         let most = (gpu.facts().limits.binding_bytes as usize / panel_bytes.max(1) / batch.max(1)).max(1);
         for panel_first in (0..panels).step_by(most) {
             let n_panels = most.min(panels - panel_first);
-            let bytes = (n_panels * panel_bytes * batch) as u64;
-            let buffer = gpu.alloc(&format!("weights [{n}, {channels}, {taps}]"), bytes.max(16))?;
-            packed.segments.push(Segment { buffer, bytes, panel_first, n_panels });
+            let bytes = ((n_panels * panel_bytes * batch) as u64).max(16);
+            let what = format!("weights [{n}, {channels}, {taps}]");
+            let texture =
+                |texel| gpu.alloc_texture(&what, texel, bytes.div_ceil(TEXEL_BYTES)).map(Store::Texture);
+            let store = match read {
+                ReadB::Texel32 => texture(Texel::Floats)?,
+                ReadB::Texel16 => texture(Texel::Words)?,
+                ReadB::Buffer32 | ReadB::Buffer16 => Store::Buffer(gpu.alloc(&what, bytes)?),
+            };
+            packed.segments.push(Segment { store, bytes, panel_first, n_panels });
         }
         Ok(packed)
     }
@@ -216,7 +243,8 @@ impl Packed {
 /// `-> 320`
 impl fmt::Display for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "-> {}{}", self.n, if self.half { ", f16 weights" } else { "" })
+        let half = matches!(self.read, ReadB::Buffer16 | ReadB::Texel16);
+        write!(f, "-> {}{}", self.n, if half { ", f16 weights" } else { "" })
     }
 }
 
@@ -252,7 +280,16 @@ impl Segment {
         let vector_bytes = if form.half { 8 } else { 16 };
         // Panels are multiples of 32 x 4 x 4 x 2 bytes: any of them may begin a binding.
         let offset = ((first - self.panel_first) * panel_vectors * vector_bytes) as u64;
-        let to = Binding::new(&self.buffer, offset, (count * vector_bytes) as u64);
+        let bytes = (count * vector_bytes) as u64;
+        // Shaders write buffers; a texture gets a copy.
+        let staged = match &self.store {
+            Store::Buffer(_) => None,
+            Store::Texture(_) => Some(gpu.alloc("weights on their way", bytes)?),
+        };
+        let to = match (&self.store, &staged) {
+            (Store::Buffer(buffer), _) => Binding::new(buffer, offset, bytes),
+            (Store::Texture(_), staged) => Binding::new(staged.as_ref().expect("made above"), 0, bytes),
+        };
         let params = Params {
             count: count as u32,
             n: form.n as u32,
@@ -278,7 +315,11 @@ impl Segment {
             outputs: &[to],
             groups: gpu.grid("pack", (count as u64).div_ceil(u64::from(variant.workgroup)))?,
             work: Work { flops: 0, bytes: (count * (16 + vector_bytes)) as u64 },
-        })
+        })?;
+        if let (Store::Texture(texture), Some(staged)) = (&self.store, &staged) {
+            gpu.copy_to_texture(staged, 0, texture, offset / TEXEL_BYTES, bytes / TEXEL_BYTES);
+        }
+        Ok(())
     }
 }
 
@@ -305,7 +346,7 @@ mod tests {
     #[test]
     fn a_matrix_larger_than_a_binding_is_cut_into_segments() {
         let gpu = Gpu::plan();
-        let packed = Packed::new(&gpu, 59_136, 10_000, 1, true, 1).unwrap();
+        let packed = Packed::new(&gpu, [59_136, 10_000, 1], true, 1, true).unwrap();
         assert!(packed.segments.len() > 8);
         assert!(packed.segments.iter().all(|s| s.bytes <= gpu.facts().limits.binding_bytes));
         assert_eq!(packed.segments.iter().map(|s| s.n_panels).sum::<usize>(), 924);

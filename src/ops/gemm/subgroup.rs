@@ -1,0 +1,84 @@
+//! The product of one subgroup: up to 32 rows by one panel in registers, for adapters whose subgroups are 8 wide.
+//! Lanes lie across columns; A is loaded with lanes as rows and spread by shuffles with constant lanes, so that every
+//! loaded value serves the whole tile. No workgroup memory.
+
+use super::form::{PLACE, ReadB};
+
+/// Invocations of a workgroup: one subgroup.
+pub(super) const LANES: u32 = 8;
+
+/// The unrolled product: `rows` x `panel` results.
+pub(super) fn product(rows: u32, panel: u32, read_b: ReadB) -> String {
+    let (slots, vectors, panel4) = (rows / 8, panel / 32, panel / 4);
+    // A lane's columns lie a stride apart; a texel of halves holds two neighbours.
+    let (step, apart, reads) = match read_b {
+        ReadB::Texel16 => (panel4 / 2, "2u * lane", 1),
+        _ => (panel4, "lane", vectors),
+    };
+    let column = |v: u32| if read_b == ReadB::Texel16 { v } else { 8 * v };
+    let mut w = String::new();
+    let mut line = |text: String| {
+        w.push_str(&text);
+        w.push('\n');
+    };
+    line(format!(
+        "@compute @workgroup_size({LANES})\n\
+         fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
+         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{PLACE}\
+         \x20   let first = tile_m * {rows}u;\n\
+         \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + lane;",
+        4 * panel4,
+        panel4 / step
+    ));
+    for slot in 0..slots {
+        line(format!("    let row{slot} = row_of(batch, first + {}u + lane);", 8 * slot));
+    }
+    for row in 0..rows {
+        for v in 0..vectors {
+            line(format!("    var c{row}_{v} = vec4<f32>();"));
+        }
+    }
+    line("    for (var tap = 0u; tap < params.taps; tap++) {".into());
+    for slot in 0..slots {
+        line(format!("        let place{slot} = tap_of(row{slot}, tap);"));
+    }
+    line("        for (var unit = 0u; unit < params.units; unit++) {".into());
+    for k in 0..4 {
+        for v in 0..reads {
+            let offset = k * step + v * 8;
+            if read_b == ReadB::Texel16 {
+                line(format!("            let t{k} = read_b2(at, {offset}u);"));
+                line(format!("            let b{k}_0 = lower(t{k}); let b{k}_1 = upper(t{k});"));
+            } else {
+                line(format!("            let b{k}_{v} = read_b(at, {offset}u);"));
+            }
+        }
+    }
+    line(format!("            at += {}u;", 4 * step));
+    for slot in 0..slots {
+        line(format!("            let a{slot} = read_a(place{slot}, unit);"));
+    }
+    for slot in 0..slots {
+        for lane in 0..8 {
+            let row = 8 * slot + lane;
+            for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                line(format!("            let s{row}_{k} = subgroupShuffle(a{slot}.{axis}, {lane}u);"));
+            }
+            for v in 0..vectors {
+                line(format!(
+                    "            c{row}_{v} = c{row}_{v} + s{row}_0 * b0_{v} + s{row}_1 * b1_{v} \
+                     + s{row}_2 * b2_{v} + s{row}_3 * b3_{v};"
+                ));
+            }
+        }
+    }
+    line("        }\n    }".into());
+    line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + {apart};"));
+    for row in 0..rows {
+        for v in 0..vectors {
+            line(format!("    store(batch, first + {row}u, column4 + {}u, c{row}_{v});", column(v)));
+        }
+    }
+    line("}".into());
+    w
+}

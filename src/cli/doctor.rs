@@ -169,7 +169,7 @@ fn describe(facts: &Facts, is_taken: bool) -> String {
     )
 }
 
-fn facts_json(facts: &Facts) -> Value {
+pub(super) fn facts_json(facts: &Facts) -> Value {
     let (f, l) = (facts.features, facts.limits);
     json!({
         "index": facts.index,

@@ -10,6 +10,7 @@ use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Variant, Work};
 use crate::tensor::{DType, Tensor};
+use std::fmt;
 
 const GROUPED: Kernel = Kernel::new("conv2d", "grouped", &[shaders!("conv2d"), common::INDEX]);
 
@@ -56,6 +57,23 @@ impl Window {
     /// Every `stride`th pixel, `padding` zeros on every side.
     pub const fn strided(stride: usize, padding: usize) -> Window {
         Window { stride: [stride, stride], padding: [padding; 4], dilation: [1, 1] }
+    }
+
+    /// ` by 2x2`, where it does not look at every pixel.
+    fn step(self) -> String {
+        let [y, x] = self.stride;
+        if self.stride == [1, 1] { String::new() } else { format!(" by {y}x{x}") }
+    }
+}
+
+/// `3x3 -> 320`
+impl fmt::Display for ConvWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [y, x] = self.kernel;
+        match &self.form {
+            Form::Packed(packed) => write!(f, "{y}x{x} {packed}"),
+            Form::Grouped { groups, .. } => write!(f, "{y}x{x} -> {} in {groups} groups", self.outputs),
+        }
     }
 }
 
@@ -167,6 +185,8 @@ impl Tensor {
     /// Errors: when the channels differ from the weight's or the window is larger than the padded image; for
     /// grouped weights when an activation or residual is asked for.
     pub fn conv2d(&self, weight: &ConvWeight, window: Window, epilogue: Epilogue) -> Result<Tensor> {
+        let _op =
+            self.gpu().op(|| format!("conv2d {self} {weight}{}{}", window.step(), super::with(&epilogue)));
         let &[batch, height, width, channels] = self.shape() else {
             let got = self.shape();
             return Err(Error::shape(

@@ -23,6 +23,7 @@ impl Tensor {
         if let Some(y) = epilogue.apart(self, weight, |bias| self.linear(weight, bias)) {
             return y;
         }
+        let _op = self.gpu().op(|| format!("linear {self} {weight}{}", super::with(&epilogue)));
         let (rows, k) = super::rows_of(self, "linear")?;
         if k != weight.k() {
             let detail = format!(
@@ -79,6 +80,9 @@ impl Tensor {
     ///
     /// Errors: when the shapes do not meet, or the right side is larger than a binding in a batch.
     pub fn matmul(&self, other: &Tensor, transposed: bool) -> Result<Tensor> {
+        let _op = self.gpu().op(|| {
+            format!("matmul {self} {:?}{}", other.shape(), if transposed { " transposed" } else { "" })
+        });
         let wrong = || {
             let right = if transposed { "[.., n, k]" } else { "[.., k, n]" };
             let (a, b) = (self.shape(), other.shape());

@@ -6,6 +6,7 @@ use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor, n_elements};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -122,6 +123,7 @@ impl Packed {
             let detail = format!("[{n}, {channels}, {taps}] is not {} bytes of {kind:?}", bytes.len());
             return Err(Error::shape("weights", detail));
         }
+        let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
         let packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
@@ -325,6 +327,14 @@ fn source_type(x: &Tensor) -> Result<SourceType> {
         Scalar::F32 => SourceType::F32,
         Scalar::F16 => SourceType::F16,
     })
+}
+
+/// `-> 320`
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let half = matches!(self.read, ReadB::Buffer16 | ReadB::Texel16);
+        write!(f, "-> {}{}", self.n, if half { ", f16 weights" } else { "" })
+    }
 }
 
 /// A source's sizes and order.

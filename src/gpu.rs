@@ -5,6 +5,7 @@
 //! it would cost, so that peak memory is known before anything is allocated.
 
 mod adapter;
+mod capture;
 mod kernel;
 mod pipelines;
 mod pool;
@@ -16,6 +17,7 @@ mod trace;
 mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
+pub use capture::Capture;
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
 pub use replay::Replay;
@@ -26,6 +28,7 @@ pub use trace::{
 };
 
 use crate::error::{Error, Result};
+use capture::Captures;
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
@@ -59,6 +62,7 @@ struct State {
     pipelines: Option<Pipelines>,
     counts: Counts,
     ears: Ears,
+    captures: Captures,
 }
 
 /// What has been asked of a device since it was opened.
@@ -158,6 +162,7 @@ impl Gpu {
             pipelines,
             counts: Counts::default(),
             ears: Ears::default(),
+            captures: Captures::default(),
         };
         Gpu(Arc::new(Inner { facts, device, heard: AtomicBool::new(false), state: Mutex::new(state) }))
     }
@@ -223,6 +228,11 @@ impl Gpu {
     ///
     /// Errors: [`Error::Limit`] when larger than the adapter's buffers or when memory is out.
     pub fn alloc(&self, what: &str, bytes: u64) -> Result<Buffer> {
+        self.alloc_buffer(what, bytes, false)
+    }
+
+    /// `apart`: none that the capture under way has used.
+    fn alloc_buffer(&self, what: &str, bytes: u64, apart: bool) -> Result<Buffer> {
         let limit = self.facts().limits.buffer_bytes;
         if bytes > limit {
             return Err(Error::Limit {
@@ -234,7 +244,7 @@ impl Gpu {
         }
         let class = Pool::size_class(bytes).min(limit);
         let Held { id, raw } =
-            self.held(what, (class, Kind::Buffer), |device| device.create_buffer(class))?;
+            self.held(what, (class, Kind::Buffer), apart, |device| device.create_buffer(class))?;
         let raw = match raw {
             Some(Raw::Buffer(raw)) => Some(raw),
             _ => None,
@@ -259,7 +269,8 @@ impl Gpu {
         let most = u64::from(self.facts().limits.texture_rows) * row;
         let bytes = Pool::size_class(texels.max(1) * TEXEL_BYTES).next_multiple_of(row).min(most);
         let class = (bytes, Kind::Texture(texel));
-        let Held { id, raw } = self.held(what, class, |device| device.create_texture(texel, bytes / row))?;
+        let Held { id, raw } =
+            self.held(what, class, false, |device| device.create_texture(texel, bytes / row))?;
         let raw = match raw {
             Some(Raw::Texture(texture, view)) => Some((texture, view)),
             _ => None,
@@ -277,10 +288,15 @@ impl Gpu {
         &self,
         what: &str,
         class: pool::Class,
+        apart: bool,
         make: impl Fn(&Device) -> Result<Option<Raw>>,
     ) -> Result<Held> {
         let mut state = self.state();
+        if let (false, Some(held)) = (apart, state.captures.take(class)) {
+            return Ok(held);
+        }
         if let Some(held) = state.pool.take(class) {
+            state.captures.allocated(held.id);
             return Ok(held);
         }
         let raw = match &self.0.device {
@@ -303,7 +319,9 @@ impl Gpu {
                 }
             }),
         };
-        Ok(Held { id: state.pool.made(class.0), raw })
+        let id = state.pool.made(class.0);
+        state.captures.allocated(id);
+        Ok(Held { id, raw })
     }
 
     /// Records a launch.
@@ -332,6 +350,10 @@ impl Gpu {
         state.counts.work.bytes += launch.work.bytes;
         let command = self.record(state, launch)?;
         state.ears.launched(launch, command);
+        self.flush_when_enough(state)
+    }
+
+    fn flush_when_enough(&self, state: &mut State) -> Result<()> {
         // On a CPU a submission of this size takes a few hundred milliseconds; a card does far more in that time.
         let enough = if self.facts().class == Class::Software { 10_000_000_000 } else { 2_000_000_000_000 };
         if state.recorder.flops >= enough || state.recorder.len() >= MAX_WAITING {
@@ -342,14 +364,15 @@ impl Gpu {
 
     /// Puts a launch behind what waits, and says where it stands there; in a plan nowhere.
     fn record(&self, state: &mut State, launch: &Launch) -> Result<Option<usize>> {
+        state.captures.launched(launch);
         let Some(device) = &self.0.device else { return Ok(None) };
         let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
         let pipeline = pipelines.pipeline(&device.device, launch)?;
         let group = pipelines.group(&device.device, launch);
         let mut params = [0; PARAMS_BYTES];
         params[..launch.params.len()].copy_from_slice(launch.params);
-        state.recorder.flops += launch.work.flops;
-        Ok(Some(state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups })))
+        let command = Command::Dispatch { pipeline, group, params, groups: launch.groups };
+        Ok(state.push(command, launch.work.flops))
     }
 
     /// Records a copy of `bytes` between buffers; offsets and size are multiples of 4.
@@ -367,10 +390,12 @@ impl Gpu {
         let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
+        state.captures.own(from.id);
+        state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
             (Some(from), Some(to)) => {
                 let (from, to) = (from.clone(), to.clone());
-                Some(state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes }))
+                state.push(Command::Copy { from, from_offset, to, to_offset, bytes }, 0)
             }
             _ => None,
         };
@@ -387,10 +412,12 @@ impl Gpu {
         let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * texels * TEXEL_BYTES;
+        state.captures.own(from.id);
+        state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
             (Some(from), Some((to, _))) => {
                 let (from, to) = (from.clone(), to.clone());
-                Some(state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels }))
+                state.push(Command::CopyToTexture { from, from_offset, to, first, texels }, 0)
             }
             _ => None,
         };
@@ -399,6 +426,17 @@ impl Gpu {
 
     /// Writes host bytes (a multiple of 4) into a buffer, in order with what was recorded before.
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.state().captures.is_taking() {
+            // A replay wants it again, after what was captured before: kept apart, and copied there each time.
+            let apart = self.alloc_buffer("values on their way", bytes.len() as u64, true)?;
+            self.write_now(&apart, 0, bytes)?;
+            self.state().captures.pin(&apart);
+            return self.copy(&apart, 0, buffer, offset, bytes.len() as u64);
+        }
+        self.write_now(buffer, offset, bytes)
+    }
+
+    fn write_now(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut state = self.state();
         self.flush(&mut state)?;
         drop(state);
@@ -421,6 +459,9 @@ impl Gpu {
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else {
             return Err(Error::Device("a plan holds no values to read".into()));
         };
+        if self.state().captures.is_taking() {
+            return Err(Error::Device("nothing has a value while a capture is under way".into()));
+        }
         self.submit()?;
         self.refuse_nonfinite()?;
         let mut out = Vec::with_capacity(bytes as usize);
@@ -469,6 +510,7 @@ impl Gpu {
     fn give_back(&self, class: pool::Class, held: Held) {
         let mut state = self.state();
         state.ears.gone(held.id);
+        let Some((class, held)) = state.captures.keep(class, held) else { return };
         state.pool.put(class, held);
         if state.pool.holds_too_much() {
             let keep = state.pool.allowance();

@@ -94,9 +94,15 @@ pub fn list() -> Vec<Facts> {
 
 /// The adapters with their facts, best first.
 pub(super) fn found() -> Vec<(Facts, wgpu::Adapter)> {
-    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut backend_options = wgpu::BackendOptions::default();
+    if cfg!(feature = "noop") {
+        backends |= wgpu::Backends::NOOP;
+        backend_options.noop.enable = true;
+    }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
+        backend_options,
         flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });

@@ -160,6 +160,7 @@ impl Packed {
             return Err(Error::shape("weights", detail));
         }
         let (gpu, kind, row) = (weight.gpu(), source_type(weight)?, channels * taps);
+        let _op = gpu.op(|| format!("pack {weight}"));
         let half = kind == SourceType::F16;
         let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
@@ -185,6 +186,7 @@ impl Packed {
     /// Errors: [`Error::Limit`] when it is larger than a binding.
     pub(super) fn reversed(weight: &Tensor, [n, channels, taps]: [usize; 3]) -> Result<Packed> {
         let (gpu, kind) = (weight.gpu(), source_type(weight)?);
+        let _op = gpu.op(|| format!("pack {weight} reversed"));
         let half = kind == SourceType::F16;
         let packed = Packed::new(gpu, [channels, n, taps], half, 1, true)?;
         // Walking the taps backwards is a step of -1, which u32 arithmetic in the shader wraps to.

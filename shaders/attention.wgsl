@@ -29,8 +29,8 @@ struct Params {
     scale: f32,        // times log2(e): weights are powers of 2
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<element>;        // [.., tokens, heads * width]
-@group(0) @binding(4) var<storage, read_write> o: array<element>;  // as q
+// Bindings 1, 2 and 3 are q, k and v.
+@group(0) @binding(4) var<storage, read_write> o: array<element>;  // [.., tokens, heads * width]
 
 const LEAST = -1e30;  // below every score; finite, because shaders need not know infinities
 

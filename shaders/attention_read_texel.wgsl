@@ -1,8 +1,12 @@
-// Four elements of a head at once, keys and values in f32 from textures: texel t lies at (t % 4096, t / 4096).
+// Four elements of a head at once, in f32 from textures: texel t lies at (t % 4096, t / 4096).
 alias element = stored;
+@group(0) @binding(1) var q: texture_storage_2d<rgba32float, read>;  // [.., tokens, heads * width]
 @group(0) @binding(2) var k: texture_storage_2d<rgba32float, read>;  // [.., keys, heads * width]
 @group(0) @binding(3) var v: texture_storage_2d<rgba32float, read>;  // as k
-fn read_q(base: u32, at: u32) -> vec4<f32> { return vec4<f32>(q[base + at]); }
+fn read_q(base: u32, at: u32) -> vec4<f32> {
+    let i = base + at;
+    return textureLoad(q, vec2u(i & 4095u, i >> 12u));
+}
 fn read_k(base: u32, at: u32) -> vec4<f32> {
     let i = base + at;
     return textureLoad(k, vec2u(i & 4095u, i >> 12u));

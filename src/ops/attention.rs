@@ -110,7 +110,7 @@ enum Family {
 enum Read {
     One,
     Four,
-    /// Keys and values from textures.
+    /// From textures, four at once.
     Texel,
 }
 
@@ -400,13 +400,16 @@ impl Tensor {
             let k_elements = group.start * k_group..group.end * k_group;
             let texels = match family {
                 Family::Subgroup { queries: 2.., .. } if wide && tiles >= TEXEL_TILES => {
-                    texels(k, v, &k_elements)?
+                    texels([(self, &q_elements), (k, &k_elements), (v, &k_elements)])?
                 }
                 _ => None,
             };
-            let (keys_in, values_in) = match &texels {
-                Some([k, v]) => (Binding::Texture(k), Binding::Texture(v)),
-                None => (k.window(k_elements.clone()), v.window(k_elements.clone())),
+            let inputs = match &texels {
+                Some(textures) => textures.each_ref().map(Binding::Texture),
+                None => {
+                    let [k, v] = [k, v].map(|x| x.window(k_elements.clone()));
+                    [self.window(q_elements.clone()), k, v]
+                }
             };
             let read = match texels {
                 Some(_) => Read::Texel,
@@ -418,7 +421,7 @@ impl Tensor {
             self.gpu().run(&Launch {
                 program: Program::generated("attention", "forward", variant, form.key(), &|| form.text()),
                 params: params.as_bytes(),
-                inputs: &[self.window(q_elements.clone()), keys_in, values_in],
+                inputs: &inputs,
                 outputs: &[o.window(q_elements.clone())],
                 groups: self.gpu().grid("attention", family.groups(&sizes))?,
                 work: Work {
@@ -431,20 +434,22 @@ impl Tensor {
     }
 }
 
-/// Keys and values of these elements in f32 in textures, where texels are cheap and the two fit.
-fn texels(k: &Tensor, v: &Tensor, elements: &Range<usize>) -> Result<Option<[Texture; 2]>> {
-    let gpu = k.gpu();
-    let texels = elements.len() as u64 / 4;
-    if !gpu.facts().features.cheap_texels || texels > gpu.texture_texels() {
+/// These elements of queries, keys and values in f32 in textures, where texels are cheap and all fit. Queries are read
+/// once, but by code that runs once: a buffer's is so much longer that the copy pays.
+fn texels(parts: [(&Tensor, &Range<usize>); 3]) -> Result<Option<[Texture; 3]>> {
+    let gpu = parts[0].0.gpu();
+    let fit = |(_, elements): &(&Tensor, &Range<usize>)| elements.len() as u64 / 4 <= gpu.texture_texels();
+    if !gpu.facts().features.cheap_texels || !parts.iter().all(fit) {
         return Ok(None);
     }
-    let copy = |x: &Tensor| {
-        let x = x.cast(DType::F32)?;
+    let copy = |(x, elements): (&Tensor, &Range<usize>)| {
+        let (x, texels) = (x.cast(DType::F32)?, elements.len() as u64 / 4);
         let texture = gpu.alloc_texture("attention", Texel::Floats, texels)?;
         gpu.copy_to_texture(x.buffer(), elements.start as u64 / 4 * TEXEL_BYTES, &texture, 0, texels);
         Ok(texture)
     };
-    Ok(Some([copy(k)?, copy(v)?]))
+    let [q, k, v] = parts;
+    Ok(Some([copy(q)?, copy(k)?, copy(v)?]))
 }
 
 #[cfg(test)]

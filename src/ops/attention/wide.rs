@@ -1,5 +1,9 @@
 //! Heads too wide for registers: two matrix products with a softmax between, a bounded number of rows at a time.
+//! Heads are read and written where they lie, beside each other.
 
+use super::super::gemm::{Epilogue, Product};
+use super::super::matmul::ROWS_PER_TEXTURE;
+use super::super::pack::Packed;
 use super::Sight;
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -18,6 +22,9 @@ impl Tensor {
         sight: Sight,
     ) -> Result<Tensor> {
         let &[b, m, c] = self.shape() else { unreachable!("three axes were asked for") };
+        if self.is_empty() {
+            return Tensor::empty(self.gpu(), self.shape(), self.dtype());
+        }
         match sight {
             Sight::All | Sight::Causal => {}
             Sight::SparseCausal { frames } => {
@@ -35,31 +42,35 @@ impl Tensor {
             }
         }
         let (n, share, width) = (k.shape()[1], b / k.shape()[0], c / heads);
-        // [images, tokens, heads * width] -> [images, heads, tokens, width]
-        let apart = |x: &Tensor| {
-            let (images, tokens) = (x.dim(2), x.dim(1));
-            x.reshape(&[images, tokens, heads, width])?.permute(&[0, 2, 1, 3])
-        };
-        let (q, k, v) = (apart(&self.scale(scale, 0.0)?)?, apart(k)?, apart(v)?);
         let rows = (WIDE_SCORES / n).clamp(1, m);
         let mut parts = Vec::new();
-        for (image, head) in (0..b * heads).map(|at| (at / heads, at % heads)) {
-            let matrix = |x: &Tensor, image: usize| {
-                x.narrow(0, image, 1)?.narrow(1, head, 1)?.reshape(&[x.dim(1), width])
+        for image in 0..b {
+            let packed = |x: &Tensor, head: usize, transposed: bool| {
+                let columns = head * width..(head + 1) * width;
+                Packed::from_columns(x, image / share, columns, transposed, m >= ROWS_PER_TEXTURE)
             };
-            let (queries, keys, values) =
-                (matrix(&q, image)?, matrix(&k, image / share)?, matrix(&v, image / share)?);
+            let both = |head| -> Result<_> { Ok((packed(k, head, true)?, packed(v, head, false)?)) };
+            let packed = (0..heads).map(both).collect::<Result<Vec<_>>>()?;
             for start in (0..m).step_by(rows) {
-                let part = queries.narrow(0, start, rows.min(m - start))?;
-                let mut scores = part.matmul(&keys, true)?;
-                if sight == Sight::Causal {
-                    scores = scores.add(&later(&scores, start)?)?;
+                let rows = rows.min(m - start);
+                let q = self.narrow(0, image, 1)?.reshape(&[m, c])?.narrow(0, start, rows)?;
+                let q = q.scale(scale, 0.0)?;
+                let o = Tensor::empty(self.gpu(), &[rows, c], self.dtype())?;
+                for (head, (keys, values)) in packed.iter().enumerate() {
+                    let mut scores = Tensor::empty(self.gpu(), &[rows, n], self.dtype())?;
+                    product(&q, head * width, keys, &scores, 0)?;
+                    if sight == Sight::Causal {
+                        scores = scores.add(&later(&scores, start)?)?;
+                    }
+                    product(&scores.softmax()?, 0, values, &o, head * width)?;
                 }
-                parts.push(scores.softmax()?.matmul(&values, false)?);
+                parts.push(o);
             }
         }
-        let o = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?.reshape(&[b, heads, m, width])?;
-        o.permute(&[0, 2, 1, 3])?.reshape(self.shape())
+        match &parts[..] {
+            [o] => o.reshape(self.shape()),
+            parts => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?.reshape(self.shape()),
+        }
     }
 
     /// Keys or values [b * frames, n, c] -> [b * frames, 2 n, c]: the first frame's, then the frame before's.
@@ -73,6 +84,25 @@ impl Tensor {
         };
         Tensor::concat(&[&first.expand(before.shape())?, &before], 2)?.reshape(&[images, 2 * n, c])
     }
+}
+
+/// c's columns from `c_first` on become a's columns from `a_first` on times b.
+fn product(a: &Tensor, a_first: usize, b: &Packed, c: &Tensor, c_first: usize) -> Result<()> {
+    let product = Product {
+        op: "attention",
+        a,
+        a_stride: a.dim(0),
+        a_offset: a_first,
+        b,
+        c,
+        c_stride: c.dim(0),
+        c_offset: c_first,
+        m: a.dim(1),
+        batch: 1,
+        image: None,
+        epilogue: Epilogue::default(),
+    };
+    product.run()
 }
 
 /// What hides the keys after a query's own place, added to scores [rows, keys] whose first row is query `start`.

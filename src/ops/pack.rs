@@ -245,6 +245,36 @@ impl Packed {
         Ok(packed)
     }
 
+    /// The matrix of some columns of one image's rows, `b` being [images, rows, channels]: `[rows, columns]`, or its
+    /// transpose.
+    ///
+    /// Errors: [`Error::Limit`] when the image is larger than one binding.
+    pub(super) fn from_columns(
+        b: &Tensor,
+        image: usize,
+        columns: Range<usize>,
+        transposed: bool,
+        texels: bool,
+    ) -> Result<Packed> {
+        let (gpu, rows, c) = (b.gpu(), b.dim(1), b.dim(0));
+        let (k, n) = if transposed { (columns.len(), rows) } else { (rows, columns.len()) };
+        let (stride_k, stride_n) = if transposed { (1, c) } else { (c, 1) };
+        let kind = source_type(b)?;
+        let half = kind == SourceType::F16;
+        let packed = Packed::new(gpu, [n, k, 1], half, 1, texels)?;
+        let strides = Strides { n: stride_n, tap: 0, channel: stride_k, batch: 0 };
+        let start = super::aligned_row(image * rows, c * kind.bytes());
+        let source = b.window(start * c..(image + 1) * rows * c);
+        let before = (image * rows - start) * c + columns.start;
+        for segment in packed.segments.iter() {
+            let panel = packed.panel;
+            let form = Form { n, taps: 1, channels: k, panel, half, kind, strides, batch: 1 };
+            let (first, panels) = (segment.panel_first, segment.n_panels);
+            segment.pack(gpu, &source, before + first * panel * stride_n, first, panels, &form)?;
+        }
+        Ok(packed)
+    }
+
     /// Empty panels.
     fn new(
         gpu: &Gpu,

@@ -55,6 +55,53 @@ fn deviation(shift: Eight, at: u32) -> Eight {
     return Eight(v.even - shift.even, v.odd - shift.odd);
 }
 
+@group(0) @binding(1) var<storage, read> apart: array<words>;          // [images, slots, (mean, M2), channels]
+@group(0) @binding(2) var<storage, read_write> joined: array<words>;   // [images, blocks, (mean, M2), channels]
+
+// The chunks of each block as one, so that the merge has less to walk; one invocation per block and WIDTH channels.
+@compute @workgroup_size(WG)
+fn join(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = group_index(group, groups) * WG + lane;
+    let row = quotient(index, params.units);
+    let blocks = quotient(params.slots + params.stride - 1u, params.stride);
+    let image = quotient(row, blocks);
+    if (image >= params.images) {
+        return;
+    }
+    let first = (row - image * blocks) * params.stride;
+    let step = 2u * params.units;
+    var at = (image * params.slots + first) * step + index - row * params.units;
+    let shift = eight_of(apart[at]);
+    var total = 0.0;
+    var sum = Eight();
+    var squares = Eight();
+    for (var slot = first; slot < min(first + params.stride, params.slots); slot++) {
+        let count = count_of(slot);
+        let mean = eight_of(apart[at]);
+        let m2 = eight_of(apart[at + params.units]);
+        let even = mean.even - shift.even;
+        let odd = mean.odd - shift.odd;
+        total += count;
+        sum.even += count * even;
+        sum.odd += count * odd;
+        squares.even += m2.even + count * even * even;
+        squares.odd += m2.odd + count * odd * odd;
+        at += step;
+    }
+    let mean = Eight(sum.even / total, sum.odd / total);
+    let m2 = Eight(
+        max(squares.even - sum.even * mean.even, packed(0.0)),
+        max(squares.odd - sum.odd * mean.odd, packed(0.0)),
+    );
+    let out = row * step + index - row * params.units;
+    joined[out] = words_of(Eight(shift.even + mean.even, shift.odd + mean.odd));
+    joined[out + params.units] = words_of(m2);
+}
+
 @group(0) @binding(2) var<storage, read> folded: array<words>;         // [images, (mean, scale), channels]
 @group(0) @binding(3) var<storage, read> bias: array<words>;           // [channels]
 @group(0) @binding(4) var<storage, read_write> y: array<stored>;       // [images, positions, channels]

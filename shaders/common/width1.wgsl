@@ -4,4 +4,3 @@ alias stored = scalar;  // as they lie in memory
 const WIDTH = 1u;
 fn sum_across(v: packed) -> f32 { return v; }
 fn max_across(v: packed) -> f32 { return v; }
-fn two_to(n: packed) -> packed { return bitcast<packed>((i32(n) + 127) << 23u); }

@@ -4,4 +4,3 @@ alias stored = vec4<scalar>;  // as they lie in memory
 const WIDTH = 4u;
 fn sum_across(v: packed) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn max_across(v: packed) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-fn two_to(n: packed) -> packed { return bitcast<packed>((vec4i(n) + 127) << vec4u(23u)); }

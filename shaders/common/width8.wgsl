@@ -16,7 +16,3 @@ fn eight_of(v: words) -> Eight {
 fn words_of(v: Eight) -> words {
     return words(bitcast<vec4u>(v.even)) | (words(bitcast<vec4u>(v.odd)) << vec4u(32u));
 }
-
-fn two_to(n: packed) -> packed {
-    return bitcast<packed>((vec4i(n) + 127) << vec4u(23u));
-}

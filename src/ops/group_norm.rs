@@ -11,38 +11,46 @@ use std::ops::Range;
 const MERGE: Kernel =
     Kernel::new("group_norm", "merge", &[shaders!("group_norm"), common::INDEX, common::REDUCE]);
 
-/// The passes over x.
+/// The passes over x; `join` makes one part of the interlaced chunks of a block.
 struct Passes {
     statistics: Kernel,
+    join: Option<Kernel>,
     normalise: Kernel,
     normalise_silu: Kernel,
 }
 
 impl Passes {
-    const fn new(sources: &'static [&'static str]) -> Passes {
+    const fn new(sources: &'static [&'static str], joins: bool) -> Passes {
         Passes {
             statistics: Kernel::new("group_norm", "statistics", sources),
+            join: if joins { Some(Kernel::new("group_norm", "join", sources)) } else { None },
             normalise: Kernel::new("group_norm", "normalise", sources),
             normalise_silu: Kernel::new("group_norm", "normalise_silu", sources),
         }
     }
 }
 
-const PASSES: Passes = Passes::new(&[
-    shaders!("group_norm_pass"),
-    shaders!("group_norm"),
-    common::INDEX,
-    common::REDUCE,
-    common::ACTIVATION,
-]);
+const PASSES: Passes = Passes::new(
+    &[
+        shaders!("group_norm_pass"),
+        shaders!("group_norm"),
+        common::INDEX,
+        common::REDUCE,
+        common::ACTIVATION,
+    ],
+    false,
+);
 /// The same in 64-bit words.
-const PASSES_8: Passes = Passes::new(&[
-    shaders!("group_norm_pass8"),
-    shaders!("group_norm"),
-    common::INDEX,
-    common::REDUCE,
-    common::ACTIVATION,
-]);
+const PASSES_8: Passes = Passes::new(
+    &[
+        shaders!("group_norm_pass8"),
+        shaders!("group_norm"),
+        common::INDEX,
+        common::REDUCE,
+        common::ACTIVATION,
+    ],
+    true,
+);
 
 /// Positions an invocation sums up: more make fewer partial sums, but walk further than the nearest cache.
 const POSITIONS: std::ops::RangeInclusive<usize> = 16..=32;
@@ -127,7 +135,12 @@ impl Tensor {
         let units = channels / width as usize;
         let slots = n_chunks(positions, plan.chunk, plan.stride);
         let group_channels = channels / groups;
-        let merging = super::row_workgroup(self.gpu(), slots * group_channels, op)?;
+        let join = passes.join.filter(|_| plan.stride > 1);
+        // What the merge finds: chunks, or blocks of them.
+        let (merged_chunk, merged_stride) =
+            if join.is_some() { (plan.chunk * plan.stride, 1) } else { (plan.chunk, plan.stride) };
+        let merged = n_chunks(positions, merged_chunk, merged_stride);
+        let merging = super::row_workgroup(self.gpu(), merged * group_channels, op)?;
         let rows_at_once = super::rows_per_invocation(self.gpu(), items, MOST_ROWS);
         for first in (0..images).step_by(plan.images) {
             let n = plan.images.min(images - first);
@@ -171,9 +184,27 @@ impl Tensor {
                     },
                 })?;
             }
+            let whole = 0..positions;
+            let parts = match join {
+                None => parts,
+                Some(join) => {
+                    let joined = Tensor::empty(self.gpu(), &[n, merged, 2, channels], DType::F32)?;
+                    let invocations = (n * merged * units) as u64;
+                    self.gpu().run(&Launch {
+                        program: join.program(variant),
+                        params: params(&whole, 0, plan.chunk, plan.stride).as_bytes(),
+                        inputs: &[parts.binding()],
+                        outputs: &[joined.binding()],
+                        groups: self.gpu().grid(op, invocations.div_ceil(u64::from(variant.workgroup)))?,
+                        work: Work { flops: 4 * parts.len() as u64, bytes: parts.bytes() + joined.bytes() },
+                    })?;
+                    joined
+                }
+            };
+            let merging_params = Params { slots: merged as u32, ..params(&whole, 0, merged_chunk, merged_stride) };
             self.gpu().run(&Launch {
                 program: MERGE.program(Variant { workgroup: merging, scalar: Scalar::F32, width: 1 }),
-                params: params(&(0..positions), 0, plan.chunk, plan.stride).as_bytes(),
+                params: merging_params.as_bytes(),
                 inputs: &[parts.binding(), weight.binding()],
                 outputs: &[fold.binding()],
                 groups: self.gpu().grid(op, (n * groups) as u64)?,
@@ -428,7 +459,8 @@ mod tests {
     fn shader_twins() {
         shader_twin(&MERGE, Params::FIELDS);
         for (passes, widths) in [(PASSES, &[1, 4][..]), (PASSES_8, &[8])] {
-            for kernel in [passes.statistics, passes.normalise, passes.normalise_silu] {
+            let kernels = [passes.statistics, passes.normalise, passes.normalise_silu];
+            for kernel in kernels.into_iter().chain(passes.join) {
                 for (scalar, &width) in
                     [Scalar::F32, Scalar::F16].into_iter().flat_map(|s| widths.iter().map(move |w| (s, w)))
                 {

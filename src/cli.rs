@@ -3,6 +3,7 @@
 //! A command parses, calls the library and hands back text. Results go to stdout, progress and warnings to
 //! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
 
+mod bench;
 mod doctor;
 mod forward;
 mod info;
@@ -38,7 +39,7 @@ Examples:
   mindreel forward --model model --component unet --input in.safetensors --output out.safetensors
 
 Exit codes: 0 done, 2 wrong call or setting, 3 bad input file, 4 GPU trouble, 5 disk trouble,
-            130 stopped with what was finished kept.
+            130 stopped with what was finished kept; 1 from `bench --compare` alone: slower than before.
 Nothing is downloaded, and nothing overwritten without --force.";
 
 #[derive(Parser)]
@@ -57,6 +58,10 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
+    /// Name the first op whose result holds a NaN or an infinity, and end there with 4 (slower)
+    #[arg(long, global = true)]
+    check_finite: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -68,6 +73,7 @@ enum Command {
     Init(init::Args),
     Prepare(prepare::Args),
     Forward(forward::Args),
+    Bench(bench::Args),
     Video(Box<video::Args>),
 }
 
@@ -76,12 +82,14 @@ struct Shell {
     adapter: Option<String>,
     quiet: bool,
     json: bool,
+    check_finite: bool,
 }
 
 impl Shell {
     /// Opens the adapter that `--adapter` names, or the best one.
     fn open_gpu(&self) -> Result<Gpu> {
-        Gpu::open(&Options { adapter: self.adapter.clone(), ..Default::default() })
+        let check_finite = self.check_finite;
+        Gpu::open(&Options { adapter: self.adapter.clone(), check_finite, ..Default::default() })
     }
 
     /// A line on stderr, silent with `--quiet`.
@@ -151,6 +159,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         adapter: cli.adapter.filter(|name| !name.trim().is_empty()),
         quiet: cli.quiet,
         json: cli.json,
+        check_finite: cli.check_finite,
     };
     let result = match &cli.command {
         Command::Doctor(args) => doctor::run(args, &shell),
@@ -158,6 +167,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Bench(args) => bench::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
     };
     match result {

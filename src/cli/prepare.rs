@@ -87,7 +87,7 @@ mod tests {
     use crate::signal::{Cut, Options, Recordings};
 
     fn shell() -> Shell {
-        Shell { adapter: None, quiet: true, json: false }
+        Shell { adapter: None, quiet: true, json: false, check_finite: false }
     }
 
     fn args(output: PathBuf, force: bool) -> Sample {

@@ -87,6 +87,8 @@ pub struct Options {
     pub without_textures: bool,
     /// A smaller limit for one binding than the adapter's, in bytes.
     pub binding_bytes: Option<u64>,
+    /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
+    pub check_finite: bool,
 }
 
 /// Every adapter found, best first: discrete, integrated, software.

@@ -38,6 +38,7 @@ impl Tensor {
                 ));
             }
         };
+        let _op = self.gpu().op(|| format!("cast {self} -> {dtype}"));
         let y = Tensor::empty(self.gpu(), self.shape(), dtype)?;
         let variant =
             Variant { scalar: Scalar::F16, width: width as u32, workgroup: self.gpu().flat_workgroup() };

@@ -20,3 +20,27 @@ fn forward(
         }
     }
 }
+
+// Tiles of four cells of four elements, turned: in x their rows lie `a_tile` apart, in y `b_tile`.
+@group(0) @binding(1) var<storage, read> x_cells: array<vec4u>;        // [..]
+@group(0) @binding(2) var<storage, read_write> y_cells: array<vec4u>;  // [..]
+
+@compute @workgroup_size(WG)
+fn tiles(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = group_index(group, groups) * WG + lane;
+    if (unit < params.n) {
+        let at = place(unit);
+        let a = x_cells[at.x];
+        let b = x_cells[at.x + params.a_tile];
+        let c = x_cells[at.x + 2u * params.a_tile];
+        let d = x_cells[at.x + 3u * params.a_tile];
+        y_cells[at.y] = vec4u(a.x, b.x, c.x, d.x);
+        y_cells[at.y + params.b_tile] = vec4u(a.y, b.y, c.y, d.y);
+        y_cells[at.y + 2u * params.b_tile] = vec4u(a.z, b.z, c.z, d.z);
+        y_cells[at.y + 3u * params.b_tile] = vec4u(a.w, b.w, c.w, d.w);
+    }
+}

@@ -90,6 +90,7 @@ impl Gpu {
     pub fn open(options: &Options) -> Result<Gpu> {
         let (mut facts, adapter) = adapter::choose(options.adapter.as_deref())?;
         facts.features.f16 &= !options.without_f16;
+        facts.features.int64 &= !options.without_int64;
         facts.features.immediates &= !options.without_immediates;
         facts.features.cheap_texels &= !options.without_textures;
         if options.without_subgroups {
@@ -137,6 +138,7 @@ impl Gpu {
             features: Features {
                 f16: true,
                 subgroup_size: Some(8),
+                int64: true,
                 immediates: true,
                 cheap_texels: true,
                 timestamps: false,
@@ -197,9 +199,10 @@ impl Gpu {
         self.state().counts
     }
 
-    /// Invocations per workgroup for kernels that move 4 elements each and share nothing.
+    /// Invocations per workgroup for kernels that share nothing. Those that move several units each find them a
+    /// workgroup's width apart: on a software adapter 4 KiB, a page, where the CPU reads ahead best.
     pub fn flat_workgroup(&self) -> u32 {
-        64
+        if self.facts().class == Class::Software { 256 } else { 64 }
     }
 
     /// Invocations per workgroup for kernels that reduce a row together: one subgroup on a software adapter,

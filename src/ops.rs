@@ -99,6 +99,11 @@ fn width_of(cols: usize) -> u32 {
     if cols.is_multiple_of(4) { 4 } else { 1 }
 }
 
+/// True where kernels do well to move 64-bit words.
+fn words_pay(gpu: &Gpu) -> bool {
+    gpu.facts().class == Class::Software && gpu.facts().features.int64
+}
+
 /// Ranges of elements that fit a binding each, for kernels that walk tensors of `n` elements in units of four
 /// whatever their axes. The last unit may reach into the padding. `op` names the caller in a refusal.
 fn flat_windows(gpu: &Gpu, op: &str, n: usize, dtypes: &[DType]) -> Result<Vec<Range<usize>>> {

@@ -1,5 +1,5 @@
 // Activations by number, the codes of `Activation` in src/ops/unary.rs. With a constant `kind` the driver keeps
-// one branch. Exponents are clamped: past +-88 exp leaves f32, which WGSL leaves undefined.
+// one branch.
 fn activate(kind: u32, v: packed) -> packed {
     switch (kind) {
         case 1u: { return silu(v); }
@@ -7,15 +7,22 @@ fn activate(kind: u32, v: packed) -> packed {
         case 3u: { return gelu_tanh(v); }
         case 4u: { return v * sigmoid(1.702 * v); }  // quick gelu, as in OpenAI's CLIP
         case 5u: { return max(v, packed(0.0)); }
-        case 6u: { return select(exp(max(min(v, packed(0.0)), packed(-88.0))) - 1.0, v, v > packed(0.0)); }
-        case 7u: { return tanh_clamped(v); }
+        case 6u: { return select(exp_of(min(v, packed(0.0))) - 1.0, v, v > packed(0.0)); }
+        case 7u: { return tanh_of(v); }
         case 8u: { return sigmoid(v); }
         default: { return v; }
     }
 }
 
+// exp(v), but for v past 88, where it would leave f32: WGSL leaves that undefined. A choice, not `min`: on software
+// adapters that minds NaN and costs twice as much. (exp of our own, by any polynomial, costs more there, too: only
+// the driver has fused multiply-adds.)
+fn exp_of(v: packed) -> packed {
+    return exp(select(packed(88.0), v, v < packed(88.0)));
+}
+
 fn sigmoid(v: packed) -> packed {
-    return 1.0 / (1.0 + exp(-clamp(v, packed(-88.0), packed(88.0))));
+    return 1.0 / (1.0 + exp_of(-v));
 }
 
 fn silu(v: packed) -> packed {
@@ -31,9 +38,12 @@ fn gelu_tanh(v: packed) -> packed {
     return v * sigmoid(1.5957691 * (v + 0.044715 * v * v * v));  // 2 sqrt(2 / pi)
 }
 
-// Metal's fast tanh gives NaN for large arguments; beyond +-10 it is +-1 in f32 anyhow.
-fn tanh_clamped(v: packed) -> packed {
-    return tanh(clamp(v, packed(-10.0), packed(10.0)));
+// (1 - t) / (1 + t) with t = exp(-2 |v|); near 0, where that cancels, the series to v^7.
+fn tanh_of(v: packed) -> packed {
+    let t = exp_of(-2.0 * abs(v));
+    let s = v * v;
+    let near = v + v * s * ((s * -0.053968254 + 0.13333333) * s - 0.33333333);  // 17 / 315, 2 / 15, 1 / 3
+    return select(sign(v) * (1.0 - t) / (1.0 + t), near, abs(v) < packed(0.2));
 }
 
 // Within 1.3e-7 of erf, rounding included. Both polynomials are our own weighted minimax fits:
@@ -52,6 +62,6 @@ fn erf(v: packed) -> packed {
     far = far * t + 0.10303772;
     far = far * t + 0.63822526;
     far = far * t + 1.1270403;
-    far = 1.0 - exp(-(far * t + 3.5366259e-4));
+    far = 1.0 - exp_of(-(far * t + 3.5366259e-4));
     return sign(v) * select(far, near, t < packed(1.0));
 }

@@ -29,6 +29,8 @@ struct Params {
     a_start: u32,
     b_start: u32,
     c_start: u32,
+    a_tile: u32,  // between the rows of a tile, in a's cells; 0 where single cells are moved
+    b_tile: u32,  // the same in b
 }
 
 fn place(turn: u32) -> vec3u {
@@ -37,27 +39,32 @@ fn place(turn: u32) -> vec3u {
     if (AXES == 1u) {
         return at + rest * vec3u(params.a0, params.b0, params.c0);
     }
-    at += (rest % params.size0) * vec3u(params.a0, params.b0, params.c0);
-    rest /= params.size0;
+    var next = quotient(rest, params.size0);
+    at += (rest - next * params.size0) * vec3u(params.a0, params.b0, params.c0);
+    rest = next;
     if (AXES == 2u) {
         return at + rest * vec3u(params.a1, params.b1, params.c1);
     }
-    at += (rest % params.size1) * vec3u(params.a1, params.b1, params.c1);
-    rest /= params.size1;
+    next = quotient(rest, params.size1);
+    at += (rest - next * params.size1) * vec3u(params.a1, params.b1, params.c1);
+    rest = next;
     if (AXES == 3u) {
         return at + rest * vec3u(params.a2, params.b2, params.c2);
     }
-    at += (rest % params.size2) * vec3u(params.a2, params.b2, params.c2);
-    rest /= params.size2;
+    next = quotient(rest, params.size2);
+    at += (rest - next * params.size2) * vec3u(params.a2, params.b2, params.c2);
+    rest = next;
     if (AXES == 4u) {
         return at + rest * vec3u(params.a3, params.b3, params.c3);
     }
-    at += (rest % params.size3) * vec3u(params.a3, params.b3, params.c3);
-    rest /= params.size3;
+    next = quotient(rest, params.size3);
+    at += (rest - next * params.size3) * vec3u(params.a3, params.b3, params.c3);
+    rest = next;
     if (AXES == 5u) {
         return at + rest * vec3u(params.a4, params.b4, params.c4);
     }
-    at += (rest % params.size4) * vec3u(params.a4, params.b4, params.c4);
-    rest /= params.size4;
+    next = quotient(rest, params.size4);
+    at += (rest - next * params.size4) * vec3u(params.a4, params.b4, params.c4);
+    rest = next;
     return at + rest * vec3u(params.a5, params.b5, params.c5);
 }

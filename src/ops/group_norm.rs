@@ -31,13 +31,7 @@ impl Passes {
 }
 
 const PASSES: Passes = Passes::new(
-    &[
-        shaders!("group_norm_pass"),
-        shaders!("group_norm"),
-        common::INDEX,
-        common::REDUCE,
-        common::ACTIVATION,
-    ],
+    &[shaders!("group_norm_pass"), shaders!("group_norm"), common::INDEX, common::REDUCE, common::ACTIVATION],
     false,
 );
 /// The same in 64-bit words.
@@ -202,7 +196,8 @@ impl Tensor {
                     joined
                 }
             };
-            let merging_params = Params { slots: merged as u32, ..params(&whole, 0, merged_chunk, merged_stride) };
+            let merging_params =
+                Params { slots: merged as u32, ..params(&whole, 0, merged_chunk, merged_stride) };
             self.gpu().run(&Launch {
                 program: MERGE.program(Variant { workgroup: merging, scalar: Scalar::F32, width: 1 }),
                 params: merging_params.as_bytes(),
@@ -239,13 +234,7 @@ impl Tensor {
         (bytes / (channels * self.dtype().bytes())).clamp(1, positions.div_ceil(chunk))
     }
 
-    fn group_norm_plan(
-        &self,
-        images: usize,
-        positions: usize,
-        channels: usize,
-        items: u64,
-    ) -> Result<Plan> {
+    fn group_norm_plan(&self, images: usize, positions: usize, channels: usize, items: u64) -> Result<Plan> {
         let limit = self.gpu().facts().limits.binding_bytes as usize;
         let row_bytes = channels * self.dtype().bytes();
         let chunk = super::rows_per_invocation(self.gpu(), items, *POSITIONS.end());

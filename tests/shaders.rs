@@ -19,6 +19,18 @@ fn texts(folder: &str, ending: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The ops' texts; an op with a folder of its own is one text with it.
+fn ops() -> BTreeMap<String, String> {
+    let mut ops = texts("src/ops", "rs");
+    for (name, text) in &mut ops {
+        let folder = format!("src/ops/{name}");
+        if Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder).is_dir() {
+            text.extend(texts(&folder, "rs").into_values());
+        }
+    }
+    ops
+}
+
 /// The op a shader belongs to: the one of its name, else the longest that its name begins with.
 fn op_of<'a>(shader: &str, ops: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let belongs = |op: &&String| shader == *op || shader.starts_with(&format!("{op}_"));
@@ -27,7 +39,7 @@ fn op_of<'a>(shader: &str, ops: &'a BTreeMap<String, String>) -> Option<&'a str>
 
 #[test]
 fn every_shader_has_its_op_and_is_included_there() {
-    let (ops, shaders) = (texts("src/ops", "rs"), texts("shaders", "wgsl"));
+    let (ops, shaders) = (ops(), texts("shaders", "wgsl"));
     assert!(shaders.len() > 20, "found {} shaders", shaders.len());
     for shader in shaders.keys() {
         let op = op_of(shader, &ops);
@@ -39,7 +51,7 @@ fn every_shader_has_its_op_and_is_included_there() {
 
 #[test]
 fn no_op_includes_the_shader_of_another() {
-    let ops = texts("src/ops", "rs");
+    let ops = ops();
     for (name, text) in &ops {
         for (at, macro_name) in text.match_indices("shaders!(\"") {
             let shader = text[at + macro_name.len()..].split('"').next().unwrap();
@@ -76,7 +88,7 @@ fn shaders_keep_the_common_form() {
             }
         }
     }
-    for (name, text) in texts("src/ops", "rs") {
+    for (name, text) in ops() {
         assert!(!text.contains("enable subgroups"), "src/ops/{name}.rs: enables subgroups");
     }
 }
@@ -84,7 +96,7 @@ fn shaders_keep_the_common_form() {
 #[test]
 fn every_op_with_kernels_validates_them() {
     let mut n_with_kernels = 0;
-    for (name, text) in texts("src/ops", "rs") {
+    for (name, text) in ops() {
         let (code, tests) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
         if code.contains("Kernel::new(") || code.contains("Program::generated(") {
             n_with_kernels += 1;

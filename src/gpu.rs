@@ -295,7 +295,7 @@ impl Gpu {
         make: impl Fn(&Device) -> Result<Option<Raw>>,
     ) -> Result<Held> {
         let mut state = self.state();
-        if let (false, Some(held)) = (apart, state.captures.take(class)) {
+        if !apart && let Some(held) = state.captures.take(class) {
             return Ok(held);
         }
         if let Some(held) = state.pool.take(class) {

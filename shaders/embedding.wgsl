@@ -23,7 +23,7 @@ fn forward(
     for (var turn = 0u; turn < 4u; turn++) {
         let at = start + turn * WG;
         if (at < params.n) {
-            let token = quotient(at, params.cols);
+            let token = at / params.cols;
             let id = ids[token];  // a negative id is a very large one
             if (id >= params.first_row && id - params.first_row < params.rows) {
                 y[at] = table[(id - params.first_row) * params.cols + at - token * params.cols];

@@ -18,7 +18,7 @@ fn forward(
     for (var turn = 0u; turn < 4u; turn++) {
         let at = start + turn * WG;
         if (at < params.n) {
-            let value = at + quotient(at, params.cols) * params.cols;
+            let value = at + at / params.cols * params.cols;
             y[at] = stored(packed(x[value]) * gelu(packed(x[value + params.cols])));
         }
     }

@@ -34,8 +34,8 @@ struct Place {
 
 // Chunks interlace: `stride` neighbours walk a block of stride * chunk positions side by side.
 fn place_of(index: u32) -> Place {
-    let row = quotient(index, params.units);
-    let image = quotient(row, params.chunks);
+    let row = index / params.units;
+    let image = row / params.chunks;
     let chunk = row - image * params.chunks;
     let unit = index - row * params.units;
     let first = first_of(chunk);
@@ -44,12 +44,12 @@ fn place_of(index: u32) -> Place {
 }
 
 fn first_of(chunk: u32) -> u32 {
-    let block = quotient(chunk, params.stride);
+    let block = chunk / params.stride;
     return block * params.stride * (params.chunk - 1u) + chunk;
 }
 
 fn count_from(first: u32, end: u32) -> u32 {
-    return min(params.chunk, quotient(end - first + params.stride - 1u, params.stride));
+    return min(params.chunk, (end - first + params.stride - 1u) / params.stride);
 }
 
 @group(0) @binding(1) var<storage, read> means: array<f32>;            // [images, slots, (mean, M2), channels]
@@ -71,7 +71,7 @@ fn merge(
     let shift = means[row];
     var sum = 0.0;
     for (var entry = lane; entry < entries; entry += WG) {
-        let slot = quotient(entry, params.group_channels);
+        let slot = entry / params.group_channels;
         let at = row + slot * 2u * channels + (entry - slot * params.group_channels);
         sum += count_of(slot) * (means[at] - shift);
     }
@@ -79,7 +79,7 @@ fn merge(
     let mean = shift + reduce_sum(lane, sum) / total;
     var squares = 0.0;
     for (var entry = lane; entry < entries; entry += WG) {
-        let slot = quotient(entry, params.group_channels);
+        let slot = entry / params.group_channels;
         let at = row + slot * 2u * channels + (entry - slot * params.group_channels);
         let deviation = means[at] - mean;
         squares += means[at + channels] + count_of(slot) * deviation * deviation;

@@ -66,9 +66,9 @@ fn join(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = group_index(group, groups) * WG + lane;
-    let row = quotient(index, params.units);
-    let blocks = quotient(params.slots + params.stride - 1u, params.stride);
-    let image = quotient(row, blocks);
+    let row = index / params.units;
+    let blocks = (params.slots + params.stride - 1u) / params.stride;
+    let image = row / blocks;
     if (image >= params.images) {
         return;
     }

@@ -64,11 +64,11 @@ struct Place {
 }
 
 fn place_of(index: u32) -> Place {
-    let pixel = quotient(index, params.units);
+    let pixel = index / params.units;
     let unit = index - pixel * params.units;
-    let row = quotient(pixel, params.out_width);
+    let row = pixel / params.out_width;
     let column = pixel - row * params.out_width;
-    let image = quotient(params.first_row + row, params.out_height);
+    let image = (params.first_row + row) / params.out_height;
     let image_row = params.first_row + row - image * params.out_height;
     let x_row = image * params.in_height + image_row * params.stride_height - params.first_x_row;
     let source = (x_row * params.in_width + column * params.stride_width) * params.units + unit;

@@ -24,15 +24,15 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = group_index(group, groups) * WG + lane;
-    let column = quotient(index, params.slices);
-    let row = quotient(column, params.in_width);
+    let column = index / params.slices;
+    let row = column / params.in_width;
     if (row >= params.rows) {
         return;
     }
     let x_column = column - row * params.in_width;
-    let image = quotient(params.first_row + row, params.out_height);
+    let image = (params.first_row + row) / params.out_height;
     let image_row = params.first_row + row - image * params.out_height;
-    let x_row = image * params.in_height + quotient(image_row * params.in_height, params.out_height);
+    let x_row = image * params.in_height + (image_row * params.in_height) / params.out_height;
     let source = ((x_row - params.first_x_row) * params.in_width + x_column) * params.units;
     let to = (params.skip + row) * params.out_width * params.units;
     let first = first_column(x_column);
@@ -47,5 +47,5 @@ fn forward(
 
 // Of the output columns that take this input column or a later one.
 fn first_column(x_column: u32) -> u32 {
-    return quotient(x_column * params.out_width + params.in_width - 1u, params.in_width);
+    return (x_column * params.out_width + params.in_width - 1u) / params.in_width;
 }

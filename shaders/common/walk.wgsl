@@ -1,4 +1,4 @@
-// A walk over AXES axes (a constant written before this text), innermost first, with a place in each of three
+// A walk over AXES axes (a constant written before this text, as SPREAD is), innermost first, with a place in each of three
 // arrays: 6 axes and 3 arrays are what 128 bytes of parameters hold.
 struct Params {
     n: u32,  // turns of the walk
@@ -39,32 +39,33 @@ fn place(turn: u32) -> vec3u {
     if (AXES == 1u) {
         return at + rest * vec3u(params.a0, params.b0, params.c0);
     }
-    var next = quotient(rest, params.size0);
-    at += (rest - next * params.size0) * vec3u(params.a0, params.b0, params.c0);
-    rest = next;
+    at += (rest % params.size0) * vec3u(params.a0, params.b0, params.c0);
+    rest /= params.size0;
     if (AXES == 2u) {
         return at + rest * vec3u(params.a1, params.b1, params.c1);
     }
-    next = quotient(rest, params.size1);
-    at += (rest - next * params.size1) * vec3u(params.a1, params.b1, params.c1);
-    rest = next;
+    at += (rest % params.size1) * vec3u(params.a1, params.b1, params.c1);
+    rest /= params.size1;
     if (AXES == 3u) {
         return at + rest * vec3u(params.a2, params.b2, params.c2);
     }
-    next = quotient(rest, params.size2);
-    at += (rest - next * params.size2) * vec3u(params.a2, params.b2, params.c2);
-    rest = next;
+    at += (rest % params.size2) * vec3u(params.a2, params.b2, params.c2);
+    rest /= params.size2;
     if (AXES == 4u) {
         return at + rest * vec3u(params.a3, params.b3, params.c3);
     }
-    next = quotient(rest, params.size3);
-    at += (rest - next * params.size3) * vec3u(params.a3, params.b3, params.c3);
-    rest = next;
+    at += (rest % params.size3) * vec3u(params.a3, params.b3, params.c3);
+    rest /= params.size3;
     if (AXES == 5u) {
         return at + rest * vec3u(params.a4, params.b4, params.c4);
     }
-    next = quotient(rest, params.size4);
-    at += (rest - next * params.size4) * vec3u(params.a4, params.b4, params.c4);
-    rest = next;
+    at += (rest % params.size4) * vec3u(params.a4, params.b4, params.c4);
+    rest /= params.size4;
     return at + rest * vec3u(params.a5, params.b5, params.c5);
+}
+
+// From one of the four places of a turn to the next, where SPREAD is true: they lie a `size0` apart, which is a quarter
+// of the innermost axis, and share the divisions.
+fn spread() -> vec3u {
+    return params.size0 * vec3u(params.a0, params.b0, params.c0);
 }

@@ -170,11 +170,13 @@ impl Tensor {
         // f16 is needed only where a single one moves.
         let scalar = if cell_bytes == 2 { Scalar::F16 } else { Scalar::F32 };
         let variant = Variant { scalar, width: 4, workgroup: gpu.flat_workgroup() };
-        let form = (n_axes << 8 | cell_bytes) as u64;
         for piece in walk.pieces(gpu, op, [cell_bytes; 3])? {
+            let spread = piece.spread();
+            let form = (n_axes << 9 | cell_bytes << 1 | usize::from(spread.is_some())) as u64;
+            let text = || text(n_axes, cell_bytes, spread.is_some());
             gpu.run(&Launch {
-                program: Program::generated("layout", "forward", variant, form, &|| text(n_axes, cell_bytes)),
-                params: &piece.params([cell_bytes; 3]),
+                program: Program::generated("layout", "forward", variant, form, &text),
+                params: &spread.as_ref().unwrap_or(&piece).params([cell_bytes; 3]),
                 inputs: &[piece.binding(self, 0, cell_bytes)],
                 outputs: &[piece.binding(y, 1, cell_bytes)],
                 groups: flat_groups(gpu, op, piece.n())?,
@@ -194,7 +196,7 @@ impl Tensor {
         let form = (n_axes << 8 | CELL) as u64;
         for piece in walk.pieces(gpu, op, [CELL; 3])? {
             gpu.run(&Launch {
-                program: Program::generated("layout", "tiles", variant, form, &|| text(n_axes, CELL)),
+                program: Program::generated("layout", "tiles", variant, form, &|| text(n_axes, CELL, false)),
                 params: &piece.params([CELL; 3]),
                 inputs: &[piece.binding(self, 0, CELL)],
                 outputs: &[piece.binding(y, 1, CELL)],
@@ -246,8 +248,9 @@ pub(super) fn cell_type(cell_bytes: usize) -> &'static str {
 }
 
 /// The shader's text for cells of so many bytes.
-fn text(n_axes: usize, cell_bytes: usize) -> String {
-    let head = format!("const AXES = {n_axes}u;\nalias cell = {};", cell_type(cell_bytes));
+fn text(n_axes: usize, cell_bytes: usize, spread: bool) -> String {
+    let head =
+        format!("const AXES = {n_axes}u;\nconst SPREAD = {spread};\nalias cell = {};", cell_type(cell_bytes));
     [&head, shaders!("layout"), common::INDEX, common::WALK].join("\n")
 }
 
@@ -505,7 +508,7 @@ mod tests {
         for n_axes in 1..=6 {
             for cell_bytes in [16, 8, 4, 2] {
                 let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 64 };
-                let generate = || text(n_axes, cell_bytes);
+                let generate = || text(n_axes, cell_bytes, n_axes > 1);
                 let program = Program::generated("layout", "forward", variant, 0, &generate);
                 let label = format!("layout {n_axes} {cell_bytes}");
                 validate(&label, &program.text(true), super::super::walk::FIELDS);

@@ -143,6 +143,15 @@ impl Walk {
         Some(tiles)
     }
 
+    /// The same walk with four places to a turn, a quarter of the innermost axis apart, where there are several
+    /// axes to be found by division and that one has quarters.
+    pub(super) fn spread(&self) -> Option<Walk> {
+        let fits = self.axes.len() > 1 && self.axes[0].size.is_multiple_of(4);
+        let mut spread = self.clone();
+        spread.axes[0].size /= 4;
+        fits.then_some(spread)
+    }
+
     /// Turns of the walk.
     pub(super) fn n(&self) -> usize {
         self.axes.iter().map(|axis| axis.size).product()

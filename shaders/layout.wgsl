@@ -1,5 +1,6 @@
-// y = x moved: each cell of a walk goes from its place in x to its place in y. AXES and `cell` (16 to 2 bytes,
-// the widest that stays whole) are written before this text; bits are moved, no number is looked at.
+// y = x moved: each cell of a walk goes from its place in x to its place in y. AXES, SPREAD, `cell` (32 to 2 bytes,
+// the widest that stays whole) and `carried`, which gives a cell as it is, are written before this text; bits are
+// moved, no number is looked at.
 // An invocation moves 4 cells, a workgroup's width apart, or where SPREAD is true a quarter of the innermost axis.
 @group(0) @binding(0) var<uniform> params: Params;              // common/walk.wgsl: x and y are its arrays a and b
 @group(0) @binding(1) var<storage, read> x: array<cell>;        // [..]
@@ -16,10 +17,10 @@ fn forward(
         if (unit < params.n) {
             let at = place(unit);
             let step = spread();
-            y[at.y] = x[at.x];
-            y[at.y + step.y] = x[at.x + step.x];
-            y[at.y + 2u * step.y] = x[at.x + 2u * step.x];
-            y[at.y + 3u * step.y] = x[at.x + 3u * step.x];
+            y[at.y] = carried(x[at.x]);
+            y[at.y + step.y] = carried(x[at.x + step.x]);
+            y[at.y + 2u * step.y] = carried(x[at.x + 2u * step.x]);
+            y[at.y + 3u * step.y] = carried(x[at.x + 3u * step.x]);
         }
         return;
     }
@@ -28,7 +29,7 @@ fn forward(
         let unit = start + turn * WG;
         if (unit < params.n) {
             let at = place(unit);
-            y[at.y] = x[at.x];
+            y[at.y] = carried(x[at.x]);
         }
     }
 }

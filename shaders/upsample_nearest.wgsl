@@ -12,6 +12,7 @@ struct Params {
     in_width: u32,
     out_height: u32,
     out_width: u32,
+    nothing: u32,     // 0
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<stored>;        // [batch, in_height, in_width, channels]
@@ -38,7 +39,7 @@ fn forward(
     let first = first_column(x_column);
     let end = first_column(x_column + 1u);
     for (var unit = index - column * params.slices; unit < params.units; unit += params.slices) {
-        let pixel = x[source + unit];
+        let pixel = moved(x[source + unit], params.nothing);
         for (var out = first; out < end; out++) {
             y[to + out * params.units + unit] = pixel;
         }

@@ -4,3 +4,4 @@ alias stored = scalar;  // as they lie in memory
 const WIDTH = 1u;
 fn sum_across(v: packed) -> f32 { return v; }
 fn max_across(v: packed) -> f32 { return v; }
+fn moved(v: stored, nothing: u32) -> stored { return v; }

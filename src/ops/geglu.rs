@@ -9,6 +9,10 @@ use crate::tensor::Tensor;
 const FORWARD: Kernel =
     Kernel::new("geglu", "forward", &[shaders!("geglu"), common::INDEX, common::ACTIVATION]);
 
+/// The same in 64-bit words.
+const WORDS: Kernel =
+    Kernel::new("geglu", "forward", &[shaders!("geglu_words"), common::INDEX, common::ACTIVATION]);
+
 params! {
     struct Params {
         n: u32,
@@ -27,7 +31,8 @@ impl Tensor {
             return Err(Error::shape("geglu", format!("wanted an even last axis, got {:?}", self.shape())));
         }
         let cols = both / 2;
-        let width = super::width_of(cols);
+        let words = super::words_pay(self.gpu()) && cols.is_multiple_of(8);
+        let (kernel, width) = if words { (WORDS, 8) } else { (FORWARD, super::width_of(cols)) };
         let variant =
             Variant { scalar: self.scalar("geglu")?, width, workgroup: self.gpu().flat_workgroup() };
         let mut shape = self.shape().to_vec();
@@ -41,7 +46,7 @@ impl Tensor {
             let (elements, units) = (window.len() * cols, window.len() * cols / width as usize);
             let params = Params { n: units as u32, cols: (cols / width as usize) as u32 };
             self.gpu().run(&Launch {
-                program: FORWARD.program(variant),
+                program: kernel.program(variant),
                 params: params.as_bytes(),
                 inputs: &[self.window(window.start * both..window.end * both)],
                 outputs: &[y.window(window.start * cols..window.end * cols)],
@@ -56,7 +61,7 @@ impl Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Gpu, Options};
+    use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
     use crate::testing::{assert_close, gpu, gpu_with, random};
     use half::f16;
@@ -123,5 +128,9 @@ mod tests {
     #[test]
     fn shader_twin() {
         crate::testing::shader_twin(&FORWARD, Params::FIELDS);
+        for scalar in [Scalar::F32, Scalar::F16] {
+            let text = WORDS.program(Variant { scalar, width: 8, workgroup: 64 }).text(true);
+            crate::testing::validate("geglu in words", &text, Params::FIELDS);
+        }
     }
 }

@@ -343,6 +343,15 @@ mod tests {
     }
 
     #[test]
+    fn without_64_bit_words_too() {
+        let Some(gpu) = gpu_with(Options { without_int64: true, ..Default::default() }) else { return };
+        for (shape, groups) in [([2, 1153, 96], 32), ([3, 40, 64], 4)] {
+            case(&gpu, shape, groups, 0.3, true, 1e-5);
+            case(&gpu, shape, 1, 1000.0, false, 1.5e-4);
+        }
+    }
+
+    #[test]
     fn a_million_positions_stay_within_the_loops_of_a_software_adapter() {
         let Some(gpu) = gpu() else { return };
         case(&gpu, [1, 1_048_577, 4], 1, 0.3, false, 1e-5);
@@ -351,7 +360,7 @@ mod tests {
     #[test]
     fn a_mean_far_above_the_deviation_costs_nothing() {
         let Some(gpu) = gpu() else { return };
-        for shape in [[2, 2311, 20], [1, 40_000, 8], [1, 3, 7]] {
+        for shape in [[2, 2311, 20], [1, 40_000, 8], [1, 3, 7], [2, 2304, 64]] {
             // The mean itself rounds to 3e-5 in f32, the deviation is 1, weights reach 2.
             case(&gpu, shape, 1, 1000.0, false, 1.5e-4);
         }

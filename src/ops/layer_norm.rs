@@ -202,6 +202,13 @@ mod tests {
     }
 
     #[test]
+    fn without_64_bit_words_too() {
+        let Some(gpu) = gpu_with(Options { without_int64: true, ..Default::default() }) else { return };
+        case(&gpu, &[67, 320], 0.4, 1e-5);
+        case(&gpu, &[3, 1280], 0.4, 1e-5);
+    }
+
+    #[test]
     fn a_mean_far_above_the_deviation_costs_nothing() {
         let Some(gpu) = gpu() else { return };
         for shape in [[3, 320], [2, 1021], [5, 13]] {

@@ -163,13 +163,15 @@ impl Tensor {
         if let Some(tiles) = walk.in_tiles().filter(|_| size == 4) {
             return self.move_tiles(y, op, tiles);
         }
-        let width = cell_width(&walk, size);
+        let widest = if super::words_pay(gpu) { 32 } else { 16 };
+        let width = cell_width(&walk, size, widest);
         let cell_bytes = width * size;
         let walk = walk.in_cells(width, [true; 3]);
         let n_axes = walk.axes.len();
         // f16 is needed only where a single one moves.
         let scalar = if cell_bytes == 2 { Scalar::F16 } else { Scalar::F32 };
-        let variant = Variant { scalar, width: 4, workgroup: gpu.flat_workgroup() };
+        let width = if cell_bytes == 32 { 8 } else { 4 };
+        let variant = Variant { scalar, width, workgroup: gpu.flat_workgroup() };
         for piece in walk.pieces(gpu, op, [cell_bytes; 3])? {
             let spread = piece.spread();
             let form = (n_axes << 9 | cell_bytes << 1 | usize::from(spread.is_some())) as u64;
@@ -219,8 +221,8 @@ fn copied_bytes(walk: &Walk, size: usize, y_len: usize) -> Option<usize> {
     (one_run && starts_whole && ends_well).then(|| (run.size * size).next_multiple_of(4))
 }
 
-/// Elements of the widest cell, up to 16 bytes, that the walk keeps whole in both tensors.
-fn cell_width(walk: &Walk, size: usize) -> usize {
+/// Elements of the widest cell, up to `widest` bytes, that the walk keeps whole in both tensors.
+fn cell_width(walk: &Walk, size: usize, widest: usize) -> usize {
     let (inner, outer) = (walk.inner(), &walk.axes[1..]);
     if inner.steps[..2] != [1, 1] {
         return 1;
@@ -230,7 +232,7 @@ fn cell_width(walk: &Walk, size: usize) -> usize {
             && walk.starts.iter().all(|start| start.is_multiple_of(width))
             && outer.iter().flat_map(|axis| axis.steps).all(|step| step.is_multiple_of(width))
     };
-    let mut width = 16 / size;
+    let mut width = widest / size;
     while !whole(width) {
         width /= 2;
     }
@@ -249,8 +251,15 @@ pub(super) fn cell_type(cell_bytes: usize) -> &'static str {
 
 /// The shader's text for cells of so many bytes.
 fn text(n_axes: usize, cell_bytes: usize, spread: bool) -> String {
-    let head =
-        format!("const AXES = {n_axes}u;\nconst SPREAD = {spread};\nalias cell = {};", cell_type(cell_bytes));
+    let (cell, carried) = match cell_bytes {
+        // Third of the walk's starts, which is 0 as it has no third tensor.
+        32 => ("stored", "moved(v, params.c_start)"),
+        _ => (cell_type(cell_bytes), "v"),
+    };
+    let head = format!(
+        "const AXES = {n_axes}u;\nconst SPREAD = {spread};\nalias cell = {cell};\n\
+         fn carried(v: cell) -> cell {{ return {carried}; }}"
+    );
     [&head, shaders!("layout"), common::INDEX, common::WALK].join("\n")
 }
 
@@ -385,6 +394,8 @@ mod tests {
             (&[3, 36, 68], &[2, 0, 1]),
             (&[2, 4, 6, 10], &[0, 2, 3, 1]),
             (&[2, 3, 8, 4, 12], &[4, 1, 0, 3, 2]),
+            (&[2, 3, 5, 32], &[0, 2, 1, 3]),
+            (&[2, 3, 5, 24], &[1, 0, 2, 3]),
             (&[2, 3, 4, 5, 6, 7], &[5, 3, 1, 0, 2, 4]),
             (&[5, 1, 7], &[2, 1, 0]),
             (&[3, 4, 5], &[0, 1, 2]),
@@ -420,6 +431,7 @@ mod tests {
         check_concat(&gpu, &[&[5], &[3], &[1]], 0);
         check_concat(&gpu, &[&[2, 3], &[0, 3], &[5, 3]], 0);
         check_concat(&gpu, &[&[3, 8], &[3, 16]], 1);
+        check_concat(&gpu, &[&[7, 64], &[7, 32], &[7, 8]], 1);
         check_concat(&gpu, &[&[3, 7], &[3, 1], &[3, 4]], 1);
         check_concat(&gpu, &[&[2, 3, 5], &[2, 1, 5]], 1);
         check_concat(&gpu, &[&[4, 4]], 1);
@@ -506,8 +518,12 @@ mod tests {
     #[test]
     fn shader_twin() {
         for n_axes in 1..=6 {
-            for cell_bytes in [16, 8, 4, 2] {
-                let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 64 };
+            for cell_bytes in [32, 16, 8, 4, 2] {
+                let (scalar, width) = match cell_bytes {
+                    32 => (Scalar::F32, 8),
+                    _ => (Scalar::F16, 4),
+                };
+                let variant = Variant { scalar, width, workgroup: 64 };
                 let generate = || text(n_axes, cell_bytes, n_axes > 1);
                 let program = Program::generated("layout", "forward", variant, 0, &generate);
                 let label = format!("layout {n_axes} {cell_bytes}");

@@ -26,6 +26,7 @@ params! {
         in_width: u32,
         out_height: u32,
         out_width: u32,
+        nothing: u32,
     }
 }
 
@@ -64,7 +65,8 @@ impl Tensor {
                 available: MAX_TURNS as u64,
             });
         }
-        let unit = super::width_of(channels);
+        let words = super::words_pay(self.gpu()) && channels.is_multiple_of(8);
+        let unit = if words { 8 } else { super::width_of(channels) };
         let units = channels / unit as usize;
         let slices = units.div_ceil(UNITS_PER_INVOCATION);
         let variant = Variant { scalar, width: unit, workgroup: self.gpu().flat_workgroup() };
@@ -90,6 +92,7 @@ impl Tensor {
                 in_width: in_width as u32,
                 out_height: height as u32,
                 out_width: width as u32,
+                nothing: 0,
             };
             let invocations = (rows.len() * in_width * slices) as u64;
             self.gpu().run(&Launch {
@@ -108,9 +111,9 @@ impl Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Gpu, Options};
+    use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{gpu, gpu_with, random, shader_twin};
+    use crate::testing::{gpu, gpu_with, random, shader_twin, validate};
 
     fn reference<T: Copy>(x: &[T], [batch, h, w, c]: [usize; 4], height: usize, width: usize) -> Vec<T> {
         let mut y = Vec::new();
@@ -149,6 +152,7 @@ mod tests {
         case(&gpu, [3, 4, 7, 5], 8, 14);
         case(&gpu, [1, 7, 3, 20], 3, 11); // smaller one way, larger the other
         case(&gpu, [2, 3, 2, 68], 257, 2);
+        case(&gpu, [2, 3, 5, 72], 6, 10);
         case(&gpu, [1, 1, 1, 4], 300, 301);
     }
 
@@ -193,5 +197,9 @@ mod tests {
     #[test]
     fn shader_twin_of_upsample_nearest() {
         shader_twin(&FORWARD, Params::FIELDS);
+        for scalar in [Scalar::F32, Scalar::F16] {
+            let text = FORWARD.program(Variant { scalar, width: 8, workgroup: 64 }).text(true);
+            validate("upsample_nearest in words", &text, Params::FIELDS);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! it would cost, so that peak memory is known before anything is allocated.
 
 mod adapter;
+mod family;
 mod kernel;
 mod pipelines;
 mod pool;
@@ -12,6 +13,7 @@ mod recorder;
 mod texture;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
+pub use family::{Checks, Family};
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Memory};
 pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
@@ -80,6 +82,11 @@ impl Gpu {
         if let Some(bytes) = options.binding_bytes {
             facts.limits.binding_bytes = facts.limits.binding_bytes.min(bytes & !255);
         }
+        if !facts.features.f16 || facts.features.subgroup_size.is_none() {
+            facts.features.matrix_edge = None;
+        }
+        facts.choose_family(options.family)?;
+        facts.checks = options.checks;
         let (device, queue) = adapter::open(&facts, &adapter)?;
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>| {
@@ -95,7 +102,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, text| {
             on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
         });
-        let pipelines = Some(Pipelines::new(&device, facts.features.immediates));
+        let pipelines = Some(Pipelines::new(&device, &facts));
         Ok(Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines))
     }
 
@@ -119,6 +126,7 @@ impl Gpu {
                 cheap_texels: true,
                 timestamps: false,
                 cooperative_matrix: false,
+                matrix_edge: None,
             },
             limits: Limits {
                 binding_bytes: 128 << 20,
@@ -129,6 +137,8 @@ impl Gpu {
                 groups_per_axis: 65_535,
                 texture_rows: 16_384,
             },
+            family: Family::Subgroup,
+            checks: Checks::Auto,
         };
         Gpu::with(facts, None, None)
     }

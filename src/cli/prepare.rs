@@ -83,11 +83,12 @@ fn sample(args: &Sample, shell: &Shell) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kernels;
     use super::*;
     use crate::signal::{Cut, Options, Recordings};
 
     fn shell() -> Shell {
-        Shell { adapter: None, quiet: true, json: false }
+        Shell { adapter: None, kernels: Kernels::Auto, checked: false, quiet: true, json: false }
     }
 
     fn args(output: PathBuf, force: bool) -> Sample {

@@ -76,6 +76,12 @@ impl<'a> Program<'a> {
         Program { name, entry, variant, form, source: Source::Generated(generate) }
     }
 
+    /// Whether a generator made the text: of kernels whose both builds, with run-time checks and without, are held
+    /// to the same bits by tests.
+    pub(super) fn is_generated(&self) -> bool {
+        matches!(self.source, Source::Generated(_))
+    }
+
     /// The whole WGSL text; `immediates` says where the parameters ride.
     pub fn text(&self, immediates: bool) -> String {
         let body = match &self.source {

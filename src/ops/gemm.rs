@@ -22,7 +22,7 @@ use super::pack::{Packed, Segment};
 use super::params;
 use super::unary::Activation;
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Class, Gpu, Launch, Program, Texel, Texture, Variant, Work};
+use crate::gpu::{self, Binding, Class, Gpu, Launch, Program, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor};
 use form::{Family, Form, ReadA, Reader};
 
@@ -375,7 +375,7 @@ impl Product<'_> {
     /// The family and tile for this adapter and this many rows.
     fn family(&self, gpu: &Gpu, rows: usize) -> Family {
         let facts = gpu.facts();
-        if facts.class == Class::Software && facts.features.subgroup_size == Some(8) {
+        if facts.family == gpu::Family::Subgroup {
             let rows = match rows {
                 0..=8 => 8,
                 9..=256 => 16,

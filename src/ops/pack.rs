@@ -4,7 +4,9 @@
 use super::gemm::ReadB;
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work};
+use crate::gpu::{
+    Binding, Buffer, Family, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work,
+};
 use crate::tensor::{DType, Tensor, n_elements};
 
 const FORWARD: Kernel = Kernel::new("pack", "forward", &[shaders!("pack"), common::INDEX]);
@@ -186,7 +188,7 @@ impl Packed {
     ) -> Result<Packed> {
         let panel = if n <= 32 { 32 } else { 64 };
         let features = gpu.facts().features;
-        let read = match (texels && features.cheap_texels && features.subgroup_size == Some(8), half) {
+        let read = match (texels && features.cheap_texels && gpu.facts().family == Family::Subgroup, half) {
             (true, false) => ReadB::Texel32,
             (true, true) if panel == 64 => ReadB::Texel16,
             (_, true) => ReadB::Buffer16,

@@ -31,9 +31,10 @@ struct Params {
     y_first: u32,       // first output row of this launch
     origin: u32,        // first input row of the bound window
     dilation: u32,      // y | x << 16
+    insert: u32,        // y | x << 16: 1, or more where zeros are seen between the pixels
 }
 @group(0) @binding(0) var<uniform> params: Params;
-// 1 is A and 2 is B, as their readers declare them.
+// 1 is B and 2 is A, as their readers declare them.
 @group(0) @binding(3) var<storage, read> bias: array<bias_stored>;   // [m / bias_rows, n]
 @group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
 @group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]

@@ -1,5 +1,5 @@
 // Reads 4 channels one by one, 0 beyond the last.
-@group(0) @binding(1) var<storage, read> a: array<scalar>;
+@group(0) @binding(2) var<storage, read> a: array<scalar>;
 struct Place { base: u32, inside: bool }
 
 fn read_a(place: Place, unit: u32) -> vec4<f32> {

@@ -1,5 +1,5 @@
 // Reads 4 channels at once, where the channels of a tap are a multiple of 4.
-@group(0) @binding(1) var<storage, read> a: array<stored>;
+@group(0) @binding(2) var<storage, read> a: array<stored>;
 struct Place { base: u32, inside: bool }
 
 fn read_a(place: Place, unit: u32) -> vec4<f32> {

@@ -3,6 +3,7 @@
 //! A command parses, calls the library and hands back text. Results go to stdout, progress and warnings to
 //! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
 
+mod bench;
 mod doctor;
 mod forward;
 mod info;
@@ -38,7 +39,7 @@ Examples:
   mindreel forward --model model --component unet --input in.safetensors --output out.safetensors
 
 Exit codes: 0 done, 2 wrong call or setting, 3 bad input file, 4 GPU trouble, 5 disk trouble,
-            130 stopped with what was finished kept.
+            130 stopped with what was finished kept; 1 from `bench --compare` alone: slower than before.
 Nothing is downloaded, and nothing overwritten without --force.";
 
 #[derive(Parser)]
@@ -67,6 +68,10 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
+    /// Name the first op whose result holds a NaN or an infinity, and end there with 4 (slower)
+    #[arg(long, global = true)]
+    check_finite: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -78,6 +83,7 @@ enum Command {
     Init(init::Args),
     Prepare(prepare::Args),
     Forward(forward::Args),
+    Bench(bench::Args),
     Video(Box<video::Args>),
 }
 
@@ -88,6 +94,7 @@ struct Shell {
     checked: bool,
     quiet: bool,
     json: bool,
+    check_finite: bool,
 }
 
 impl Shell {
@@ -97,6 +104,7 @@ impl Shell {
             adapter: self.adapter.clone(),
             family: self.kernels.family(),
             checks: if self.checked { Checks::All } else { Checks::Auto },
+            check_finite: self.check_finite,
             ..Default::default()
         }
     }
@@ -199,6 +207,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         checked: cli.checked,
         quiet: cli.quiet,
         json: cli.json,
+        check_finite: cli.check_finite,
     };
     let result = match &cli.command {
         Command::Doctor(args) => doctor::run(args, &shell),
@@ -206,6 +215,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Bench(args) => bench::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
     };
     match result {

@@ -83,15 +83,19 @@ pub enum Error {
     /// No adapter, a lost device, a refused shader.
     #[error("gpu: {0}")]
     Device(String),
+    /// A benchmark came out slower than the one it was held against.
+    #[error("{0}")]
+    Slower(String),
     /// Stopped by the user; what was finished is on disk.
     #[error("stopped: {0}")]
     Interrupted(String),
 }
 
 impl Error {
-    /// Exit code of the command line: 2 wrong call or setting, 3 bad input, 4 GPU, 5 disk, 130 stopped.
+    /// Exit code of the command line: 1 slower than before (`bench --compare` alone), 2 wrong call or setting, 3 bad input, 4 GPU, 5 disk, 130 stopped.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::Slower(_) => 1,
             Error::Setting { .. } => 2,
             Error::Read { .. }
             | Error::Format { .. }

@@ -10,18 +10,29 @@ mod kernel;
 mod pipelines;
 mod pool;
 mod recorder;
+mod replay;
+mod scope;
 mod texture;
+mod trace;
+mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
 pub use family::{Checks, Family};
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
-pub use pool::{Buffer, Memory};
+pub use pool::{Buffer, Content, Memory};
+pub use replay::Replay;
+pub use scope::Scope;
 pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
+pub use trace::{
+    Bound, Kind as ResourceKind, Launched, Listener, Op, ProgramText, Resource, Span, Step, Trace,
+};
 
 use crate::error::{Error, Result};
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
+use scope::Ears;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +43,8 @@ pub struct Gpu(Arc<Inner>);
 struct Inner {
     facts: Facts,
     device: Option<Device>,
+    /// Whether ops are to be named: someone takes a trace or watches for NaN.
+    heard: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -47,6 +60,7 @@ struct State {
     recorder: Recorder,
     pipelines: Option<Pipelines>,
     counts: Counts,
+    ears: Ears,
 }
 
 /// What has been asked of a device since it was opened.
@@ -103,7 +117,11 @@ impl Gpu {
             on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
         });
         let pipelines = Some(Pipelines::new(&device, &facts));
-        Ok(Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines))
+        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines);
+        if options.check_finite {
+            gpu.watch()?;
+        }
+        Ok(gpu)
     }
 
     /// A plan of this device: the same limits and features, no memory, no commands.
@@ -149,8 +167,9 @@ impl Gpu {
             recorder: Recorder::default(),
             pipelines,
             counts: Counts::default(),
+            ears: Ears::default(),
         };
-        Gpu(Arc::new(Inner { facts, device, state: Mutex::new(state) }))
+        Gpu(Arc::new(Inner { facts, device, heard: AtomicBool::new(false), state: Mutex::new(state) }))
     }
 
     /// Name, driver, features and limits.
@@ -230,7 +249,7 @@ impl Gpu {
             Some(Raw::Buffer(raw)) => Some(raw),
             _ => None,
         };
-        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class })
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
     }
 
     /// A texture of at least `texels`, its content undefined; `what` names it in a refusal. Filled by
@@ -315,25 +334,32 @@ impl Gpu {
                 });
             }
         }
+        let _op = self.op(|| launch.program.name.to_string());
         let mut guard = self.state();
         let state = &mut *guard;
         state.counts.dispatches += 1;
         state.counts.work.flops += launch.work.flops;
         state.counts.work.bytes += launch.work.bytes;
-        let Some(device) = &self.0.device else { return Ok(()) };
-        let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
-        let pipeline = pipelines.pipeline(&device.device, launch)?;
-        let group = pipelines.group(&device.device, launch);
-        let mut params = [0; PARAMS_BYTES];
-        params[..launch.params.len()].copy_from_slice(launch.params);
-        state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups });
-        state.recorder.flops += launch.work.flops;
+        let command = self.record(state, launch)?;
+        state.ears.launched(launch, command);
         // On a CPU a submission of this size takes a few hundred milliseconds; a card does far more in that time.
         let enough = if self.facts().class == Class::Software { 10_000_000_000 } else { 2_000_000_000_000 };
         if state.recorder.flops >= enough || state.recorder.len() >= MAX_WAITING {
             self.flush(state)?;
         }
         Ok(())
+    }
+
+    /// Puts a launch behind what waits, and says where it stands there; in a plan nowhere.
+    fn record(&self, state: &mut State, launch: &Launch) -> Result<Option<usize>> {
+        let Some(device) = &self.0.device else { return Ok(None) };
+        let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
+        let pipeline = pipelines.pipeline(&device.device, launch)?;
+        let group = pipelines.group(&device.device, launch);
+        let mut params = [0; PARAMS_BYTES];
+        params[..launch.params.len()].copy_from_slice(launch.params);
+        state.recorder.flops += launch.work.flops;
+        Ok(Some(state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups })))
     }
 
     /// Records a copy of `bytes` between buffers; offsets and size are multiples of 4.
@@ -345,24 +371,40 @@ impl Gpu {
         to_offset: u64,
         bytes: u64,
     ) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
-        if let (Some(from), Some(to), 1..) = (&from.raw, &to.raw, bytes) {
-            let (from, to) = (from.clone(), to.clone());
-            state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes });
-        }
+        let command = match (&from.raw, &to.raw) {
+            (Some(from), Some(to)) => {
+                let (from, to) = (from.clone(), to.clone());
+                Some(state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes }))
+            }
+            _ => None,
+        };
+        state.ears.copied(from, from_offset, to, to_offset, bytes, command);
         Ok(())
     }
 
     /// Records a copy of `texels` from a buffer into a texture, from its texel `first` on; the offset is a multiple of
     /// [`TEXEL_BYTES`].
     pub fn copy_to_texture(&self, from: &Buffer, from_offset: u64, to: &Texture, first: u64, texels: u64) {
+        if texels == 0 {
+            return;
+        }
+        let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * texels * TEXEL_BYTES;
-        if let (Some(from), Some((to, _)), 1..) = (&from.raw, &to.raw, texels) {
-            let (from, to) = (from.clone(), to.clone());
-            state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels });
-        }
+        let command = match (&from.raw, &to.raw) {
+            (Some(from), Some((to, _))) => {
+                let (from, to) = (from.clone(), to.clone());
+                Some(state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels }))
+            }
+            _ => None,
+        };
+        state.ears.copied_to_texture((from, from_offset), (to, first), texels, command);
     }
 
     /// Writes host bytes (a multiple of 4) into a buffer, in order with what was recorded before.
@@ -383,12 +425,14 @@ impl Gpu {
 
     /// Reads `bytes` (a multiple of 4) of a buffer after everything recorded has run.
     ///
-    /// Errors: [`Error::Device`] for a lost device, a failed map, a hung driver, or in a plan.
+    /// Errors: [`Error::Device`] for a lost device, a failed map, a hung driver, in a plan, and, where
+    /// [`Options::check_finite`] was asked for, naming the first op that made a NaN or an infinity.
     pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else {
             return Err(Error::Device("a plan holds no values to read".into()));
         };
         self.submit()?;
+        self.refuse_nonfinite()?;
         let mut out = Vec::with_capacity(bytes as usize);
         let mut at = 0;
         while at < bytes {
@@ -411,7 +455,8 @@ impl Gpu {
         self.submit()?;
         let Some(device) = &self.0.device else { return Ok(()) };
         device.wait()?;
-        self.check()
+        self.check()?;
+        self.refuse_nonfinite()
     }
 
     /// Lets all free buffers go, after what waits has run.
@@ -433,6 +478,7 @@ impl Gpu {
     /// Called by a buffer or texture that goes.
     fn give_back(&self, class: pool::Class, held: Held) {
         let mut state = self.state();
+        state.ears.gone(held.id);
         state.pool.put(class, held);
         if state.pool.holds_too_much() {
             let keep = state.pool.allowance();
@@ -449,11 +495,23 @@ impl Gpu {
                 &device.queue,
                 &pipelines.params_layout,
                 self.0.facts.features.immediates,
+                state.ears.ticks(),
             );
             device.queue.submit([commands]);
             state.counts.submissions += 1;
         }
         self.check()
+    }
+
+    /// Keeps trouble that nobody can be told of now.
+    fn note_trouble(&self, error: Error) {
+        let text = match error {
+            Error::Device(text) => text,
+            other => other.to_string(),
+        };
+        if let Some(mut first) = self.0.device.as_ref().and_then(|device| device.trouble.lock().ok()) {
+            first.get_or_insert(text);
+        }
     }
 
     /// The first trouble the driver reported, if any.
@@ -540,6 +598,11 @@ impl Device {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         encoder.copy_buffer_to_buffer(from, offset, &staging, 0, Some(bytes));
         self.queue.submit([encoder.finish()]);
+        self.read_mapped(&staging, out)
+    }
+
+    /// Bytes of a buffer that the host can map, once the queue has written it.
+    fn read_mapped(&self, staging: &wgpu::Buffer, out: &mut Vec<u8>) -> Result<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result); // the receiver is gone only when we already gave up

@@ -2,6 +2,7 @@
 
 mod clip_text;
 mod config;
+mod example;
 mod named;
 mod presets;
 mod semantic;
@@ -12,6 +13,7 @@ mod vae;
 
 pub use clip_text::{ClipText, ClipTextConfig};
 pub use config::Config;
+pub use example::Clip;
 pub use named::{ARCHITECTURES, Architecture, Input, Inputs, Named, Output, architecture, open};
 pub use presets::{Part, Preset, n_parameters, preset, presets};
 pub use semantic::{SemanticConfig, SemanticPredictor};

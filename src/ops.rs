@@ -22,6 +22,8 @@ mod reduce;
 mod softmax;
 mod timestep_embedding;
 mod unary;
+mod unfold;
+mod unpack;
 mod upsample_nearest;
 mod walk;
 
@@ -74,6 +76,15 @@ macro_rules! params {
     };
 }
 use params;
+
+/// What an epilogue adds to the label of an op: ` silu + residual`.
+fn with(epilogue: &Epilogue) -> String {
+    let activation = match epilogue.activation {
+        Activation::None => String::new(),
+        other => format!(" {other:?}").to_lowercase(),
+    };
+    activation + if epilogue.residual.is_some() { " + residual" } else { "" }
+}
 
 /// A tensor as rows of its last axis: (rows, cols). `op` names the caller in a refusal.
 fn rows_of(x: &Tensor, op: &str) -> Result<(usize, usize)> {
@@ -209,6 +220,92 @@ mod tests {
     use super::*;
     use crate::gpu::Options;
     use crate::testing::gpu_with;
+
+    fn conv(gpu: &Gpu) -> Tensor {
+        let x = Tensor::empty(gpu, &[1, 8, 8, 4], DType::F32).unwrap();
+        let weight = ConvWeight::planned(gpu, [8, 4, 3, 3], 1, false).unwrap();
+        x.conv2d(&weight, Window::padded(1), Epilogue::default()).unwrap()
+    }
+
+    #[test]
+    fn a_plan_leaves_a_trace_of_ops() {
+        let plan = Gpu::plan();
+        let listener = plan.listen().unwrap();
+        for _ in 0..3 {
+            let y = conv(&plan);
+            y.silu().unwrap();
+            Tensor::concat(&[&y, &y], 0).unwrap();
+        }
+        let trace = listener.finish().unwrap();
+        let labels: Vec<&str> = trace.ops.iter().map(|op| op.label.as_str()).collect();
+        assert_eq!(labels.len(), 9);
+        assert_eq!(labels[..2], ["conv2d [1, 8, 8, 4] f32 3x3 -> 8", "silu [1, 8, 8, 8] f32"]);
+        assert_eq!(labels[2], "concat axis 0 -> [2, 8, 8, 8] f32");
+        let distinct = trace.distinct();
+        assert_eq!(distinct, [(0, 3), (1, 3), (2, 3)]);
+        assert_eq!(trace.ops[0].work().flops, 2 * 64 * 8 * 36);
+        assert!(trace.ops[0].resources[0].is_input && trace.ops[0].spans.is_empty());
+        assert!(trace.programs.iter().all(|program| program.text().contains(program.entry())));
+        // Nobody listens any more.
+        conv(&plan);
+        assert_eq!(plan.listen().unwrap().finish().unwrap().ops.len(), 0);
+        let first = plan.listen().unwrap();
+        assert!(plan.listen().is_err(), "one trace at a time");
+        drop(first);
+        assert!(plan.listen().is_ok());
+    }
+
+    #[test]
+    fn a_trace_of_a_plan_runs_on_a_device() {
+        for options in [Options::default(), Options { without_immediates: true, ..Default::default() }] {
+            let Some(gpu) = gpu_with(options) else { return };
+            let plan = gpu.planner();
+            let listener = plan.listen().unwrap();
+            let y = conv(&plan);
+            y.group_norm(
+                2,
+                &y.reshape(&[512]).unwrap().narrow(0, 0, 8).unwrap(),
+                &y.reshape(&[512]).unwrap().narrow(0, 8, 8).unwrap(),
+                1e-5,
+                true,
+            )
+            .unwrap();
+            Tensor::concat(&[&y, &y], 0).unwrap();
+            y.reshape(&[64, 8]).unwrap().embedding(&[63, 1], &[2]).unwrap();
+            let trace = listener.finish().unwrap();
+            for (op, count) in trace.distinct() {
+                let replay = trace.replay(&gpu, op).unwrap();
+                let times = replay.time(3).unwrap();
+                assert!(times.len() == 3 && count > 0, "{}", trace.ops[op].label);
+                assert!(times.iter().all(|&s| s > 0.0 && s < 60.0), "{}: {times:?}", trace.ops[op].label);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_op_to_make_a_nan_is_named() {
+        let options = Options { check_finite: true, binding_bytes: Some(1 << 16), ..Default::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        let n = 70_001;
+        let mut values = vec![1.0_f32; n];
+        let x = Tensor::new(&gpu, &[n], &values).unwrap();
+        assert_eq!(x.scale(2.0, 0.0).unwrap().silu().unwrap().to_vec().unwrap().len(), n);
+        values[n - 1] = 100.0;
+        let x = Tensor::new(&gpu, &[n], &values).unwrap();
+        let fine = x.scale(1.0, 1.0).unwrap();
+        let wild = fine.mul(&fine).unwrap().mul(&fine).unwrap().scale(1e38, 0.0).unwrap();
+        let after = wild.scale(1.0, 0.0).unwrap();
+        let error = after.to_vec().expect_err("not finite").to_string();
+        assert!(error.contains("scale [70001] f32") && error.contains("NaN"), "{error}");
+        assert!(gpu.wait().is_err(), "it stays said");
+        if gpu.facts().features.f16 {
+            let gpu = gpu_with(Options { check_finite: true, ..Default::default() }).unwrap();
+            let x = Tensor::new(&gpu, &[3], &[1.0_f32, 2.0, 6e4]).unwrap().cast(DType::F16).unwrap();
+            assert_eq!(x.to_vec().unwrap()[0], 1.0);
+            let error = x.scale(2.0, 0.0).unwrap().to_vec().unwrap_err();
+            assert!(error.to_string().contains("scale [3] f16") && error.exit_code() == 4, "{error}");
+        }
+    }
 
     #[test]
     fn what_is_dropped_is_used_again_and_many_launches_ride_in_one_submission() {

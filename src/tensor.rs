@@ -4,7 +4,7 @@
 //! Tensors are contiguous, row-major, and never change once made. Images are channels-last.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Buffer, Gpu, Scalar};
+use crate::gpu::{Binding, Buffer, Content, Gpu, Scalar};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,17 @@ impl DType {
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         if self == DType::F16 { 2 } else { 4 }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::I32 => "i32",
+            DType::U32 => "u32",
+        })
     }
 }
 
@@ -97,12 +108,18 @@ impl Tensor {
     ///
     /// Errors: [`Error::Limit`] when the device cannot hold it.
     pub fn empty(gpu: &Gpu, shape: &[usize], dtype: DType) -> Result<Tensor> {
-        let bytes = (n_elements(shape)? * dtype.bytes()) as u64;
+        let count = n_elements(shape)? as u64;
+        let bytes = count * dtype.bytes() as u64;
+        let content = match dtype {
+            DType::F32 => Content::Floats(Scalar::F32, count),
+            DType::F16 => Content::Floats(Scalar::F16, count),
+            DType::I32 | DType::U32 => Content::Ids,
+        };
         let buffer = gpu.alloc(&format!("tensor {shape:?}"), bytes.next_multiple_of(16).max(16))?;
         Ok(Tensor(Arc::new(Inner {
             shape: shape.to_vec(),
             dtype,
-            buffer: Arc::new(buffer),
+            buffer: Arc::new(buffer.holding(content)),
             gpu: gpu.clone(),
             origin: Origin::Constant,
         })))
@@ -359,6 +376,13 @@ fn values<T: Element>(bytes: &[u8]) -> Vec<T> {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor {:?} {:?}", self.shape(), self.dtype())
+    }
+}
+
+/// `[12, 36, 64, 320] f32`
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.shape(), self.dtype())
     }
 }
 

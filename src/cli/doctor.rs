@@ -6,11 +6,10 @@ use super::Shell;
 use super::progress::Progress;
 use crate::error::{Error, Result, bytes};
 use crate::gpu::{self, Checks, Class, Facts, Gpu, Options};
-use crate::models::{Input, Inputs, Preset, presets};
+use crate::models::{Inputs, Preset, presets};
 use crate::nn::Precision;
 use selftest::Outcome;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 const EXAMPLES: &str = "\
@@ -185,7 +184,7 @@ fn describe(facts: &Facts, is_taken: bool) -> String {
     )
 }
 
-fn facts_json(facts: &Facts) -> Value {
+pub(super) fn facts_json(facts: &Facts) -> Value {
     let (f, l) = (facts.features, facts.limits);
     json!({
         "index": facts.index,
@@ -233,8 +232,9 @@ fn outcome_json(outcome: &Outcome) -> Value {
 /// Memory of the largest moments of a preset on this adapter: nothing is allocated for it.
 fn would_run(preset: &Preset, gpu: &Gpu, machine: &Machine) -> Result<(String, Value)> {
     let mut needed = 0;
-    for part in &preset.parts {
-        needed = needed.max(part.memory(gpu, Precision::F16, &example(preset, part.folder))?.peak);
+    for part in preset.parts.iter().filter(|part| part.architecture().is_some()) {
+        let inputs = Inputs::example(&part.model_config()?, &preset.clip())?;
+        needed = needed.max(part.memory(gpu, Precision::F16, &inputs)?.peak);
     }
     // A card's free memory is not told by its driver through wgpu.
     let shares_memory = gpu.facts().class != Class::Discrete;
@@ -259,26 +259,6 @@ fn would_run(preset: &Preset, gpu: &Gpu, machine: &Machine) -> Result<(String, V
     );
     let plan = json!({ "name": name, "adapter": gpu.facts().index, "peak_bytes": needed, "fits": fits });
     Ok((line, plan))
-}
-
-/// Inputs of one call of a part, as a guided clip makes them.
-fn example(preset: &Preset, folder: &str) -> Inputs {
-    let floats = |shape: &[usize]| Input::Floats(shape.to_vec(), vec![0.0; shape.iter().product()]);
-    let (height, width) = (preset.height / 8, preset.width / 8);
-    let [tokens, text] = preset.embedding;
-    let inputs: &[(&str, Input)] = match folder {
-        "unet" => &[
-            ("sample", floats(&[2, 4, preset.num_frames, height, width])),
-            ("timestep", floats(&[1])),
-            ("encoder_hidden_states", floats(&[2, tokens, text])),
-        ],
-        "vae" => &[("latents", floats(&[1, 4, height, width]))],
-        "semantic" => &[("eeg", floats(&[1, preset.n_features]))],
-        "seq2seq" => &[("eeg", floats(&[1, 7, 62, 100]))],
-        "dynamics" => &[("eeg", floats(&[1, 1, 62, 400]))],
-        _ => &[],
-    };
-    Inputs(inputs.iter().map(|(name, input)| (name.to_string(), input.clone())).collect::<BTreeMap<_, _>>())
 }
 
 /// Where drivers come from.

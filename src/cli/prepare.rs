@@ -88,7 +88,8 @@ mod tests {
     use crate::signal::{Cut, Options, Recordings};
 
     fn shell() -> Shell {
-        Shell { adapter: None, kernels: Kernels::Auto, checked: false, quiet: true, json: false }
+        let (kernels, checked) = (Kernels::Auto, false);
+        Shell { adapter: None, kernels, checked, quiet: true, json: false, check_finite: false }
     }
 
     fn args(output: PathBuf, force: bool) -> Sample {

@@ -95,6 +95,8 @@ pub struct Options {
     pub family: Option<Family>,
     /// Which kernels keep their run-time checks.
     pub checks: Checks,
+    /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
+    pub check_finite: bool,
 }
 
 impl Options {

@@ -46,10 +46,21 @@ pub struct Program<'a> {
     source: Source<'a>,
 }
 
+/// The choices that made a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PipelineKey {
+    pub(super) name: &'static str,
+    pub(super) entry: &'static str,
+    pub(super) variant: Variant,
+    pub(super) form: u64,
+}
+
 /// Text at hand, or text to be generated when no pipeline is cached yet.
 enum Source<'a> {
     Files(&'static [&'static str]),
     Generated(&'a dyn Fn() -> String),
+    /// The whole text, as a trace keeps it: with the parameters in a uniform buffer.
+    Kept(&'a str),
 }
 
 impl Kernel {
@@ -82,14 +93,26 @@ impl<'a> Program<'a> {
         matches!(self.source, Source::Generated(_))
     }
 
+    /// A program whose whole text a trace has kept.
+    pub(super) fn kept(key: PipelineKey, text: &'a str) -> Program<'a> {
+        let PipelineKey { name, entry, variant, form } = key;
+        Program { name, entry, variant, form, source: Source::Kept(text) }
+    }
+
+    /// What tells this program from others.
+    pub(super) fn key(&self) -> PipelineKey {
+        PipelineKey { name: self.name, entry: self.entry, variant: self.variant, form: self.form }
+    }
+
     /// The whole WGSL text; `immediates` says where the parameters ride.
     pub fn text(&self, immediates: bool) -> String {
+        const UNIFORM: &str = "@group(1) @binding(0) var<uniform> params";
+        let place = if immediates { "var<immediate> params" } else { UNIFORM };
         let body = match &self.source {
             Source::Files(files) => files.join("\n"),
             Source::Generated(generate) => generate(),
+            Source::Kept(text) => return text.replace(UNIFORM, place),
         };
-        let place =
-            if immediates { "var<immediate> params" } else { "@group(1) @binding(0) var<uniform> params" };
         prelude(self.variant) + &body.replace("@group(0) @binding(0) var<uniform> params", place)
     }
 }

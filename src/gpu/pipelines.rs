@@ -2,7 +2,7 @@
 
 use super::adapter::{Class, Facts};
 use super::family::Checks;
-use super::kernel::{Binding, Launch, Program, Variant};
+use super::kernel::{Binding, Launch, PipelineKey, Program};
 use super::texture::Texel;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -11,23 +11,18 @@ use std::sync::Arc;
 /// Immediate bytes, or bytes of one uniform slot.
 pub(super) const PARAMS_BYTES: usize = 128;
 
-#[derive(PartialEq, Eq, Hash, Clone)]
-struct PipelineKey {
-    name: &'static str,
-    entry: &'static str,
-    variant: Variant,
-    form: u64,
-}
-
 #[derive(PartialEq, Eq, Hash)]
 struct GroupKey {
     n_inputs: usize,
     ranges: Vec<(u64, u64, u64)>,
 }
 
+/// A buffer, the first byte of a range, its bytes.
+pub(super) type Range<'a> = (&'a wgpu::Buffer, u64, u64);
+
 /// What a layout declares at one binding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Slot {
+pub(super) enum Slot {
     Read,
     Write,
     Texture(Texel),
@@ -117,19 +112,23 @@ impl Pipelines {
 
     /// The pipeline of a launch, compiled at its first use. `GPU` error with kernel and variant when refused.
     pub(super) fn pipeline(&mut self, device: &wgpu::Device, launch: &Launch) -> Result<Arc<Pipeline>> {
-        let program: &Program = &launch.program;
-        let key = PipelineKey {
-            name: program.name,
-            entry: program.entry,
-            variant: program.variant,
-            form: program.form,
-        };
+        self.compiled(device, &launch.program, || slots(launch))
+    }
+
+    /// The pipeline of a program with these slots.
+    pub(super) fn compiled(
+        &mut self,
+        device: &wgpu::Device,
+        program: &Program,
+        slots: impl FnOnce() -> Vec<Slot>,
+    ) -> Result<Arc<Pipeline>> {
+        let key = program.key();
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
         let label = format!("{}::{} {:?}", program.name, program.entry, program.variant);
         let text = program.text(self.immediates);
-        let (_, layout) = self.layouts(device, slots(launch));
+        let (_, layout) = self.layouts(device, slots());
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
@@ -182,6 +181,32 @@ impl Pipelines {
         }));
         self.groups.insert(key, group.clone());
         group
+    }
+
+    /// A bind group of one use, of buffers that stand outside the pool: inputs, then outputs.
+    pub(super) fn loose_group(
+        &mut self,
+        device: &wgpu::Device,
+        inputs: &[Range],
+        outputs: &[Range],
+    ) -> wgpu::BindGroup {
+        let slots = [vec![Slot::Read; inputs.len()], vec![Slot::Write; outputs.len()]].concat();
+        let (layout, _) = self.layouts(device, slots);
+        let entries: Vec<_> = inputs
+            .iter()
+            .chain(outputs)
+            .enumerate()
+            .map(|(at, &(buffer, offset, bytes))| wgpu::BindGroupEntry {
+                binding: at as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: std::num::NonZeroU64::new(bytes),
+                }),
+            })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        device.create_bind_group(&descriptor)
     }
 
     /// Forgets the bind groups that hold these buffers, so that their memory can go.

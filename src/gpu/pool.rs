@@ -2,8 +2,8 @@
 //!
 //! The queue runs in order, so a buffer may be handed on while commands that read it still wait.
 
-use super::Gpu;
 use super::texture::Texel;
+use super::{Gpu, Scalar};
 use std::collections::BTreeMap;
 
 /// Bytes on the device, given back to the pool when dropped. In a plan there are no bytes, only the count.
@@ -12,9 +12,28 @@ pub struct Buffer {
     pub(super) raw: Option<wgpu::Buffer>,
     pub(super) id: u64,
     pub(super) bytes: u64,
+    pub(super) content: Content,
+}
+
+/// What a buffer is meant to hold, for those who look into it: the watch for NaN, the replay of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// Anything: packed weights, raw bytes.
+    #[default]
+    Raw,
+    /// So many floats from its beginning on.
+    Floats(Scalar, u64),
+    /// Places in another buffer.
+    Ids,
 }
 
 impl Buffer {
+    /// The same buffer, known to hold this.
+    pub fn holding(mut self, content: Content) -> Buffer {
+        self.content = content;
+        self
+    }
+
     /// Bytes of the buffer, at least what was asked for.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -2,6 +2,7 @@
 
 use super::pipelines::{PARAMS_BYTES, Pipeline};
 use super::texture::{self, TEXEL_BYTES, TEXTURE_WIDTH};
+use super::trace::Ticks;
 use std::sync::Arc;
 
 /// Parameters of one launch, padded to the size every pipeline layout declares.
@@ -23,21 +24,25 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn push(&mut self, command: Command) {
+    /// Says at which place the command waits.
+    pub(super) fn push(&mut self, command: Command) -> usize {
         self.commands.push(command);
+        self.commands.len() - 1
     }
 
     pub(super) fn len(&self) -> usize {
         self.commands.len()
     }
 
-    /// Encodes what waits, dispatches in as few passes as the copies between them allow.
+    /// Encodes what waits, dispatches in as few passes as the copies between them allow. Commands that `ticks`
+    /// wants timed stand in a pass of their own.
     pub(super) fn encode(
         &mut self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         params_layout: &wgpu::BindGroupLayout,
         immediates: bool,
+        mut ticks: Option<&mut Ticks>,
     ) -> wgpu::CommandBuffer {
         self.flops = 0;
         let commands = std::mem::take(&mut self.commands);
@@ -45,10 +50,16 @@ impl Recorder {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         let mut pass: Option<wgpu::ComputePass<'static>> = None;
         for (at, command) in commands.iter().enumerate() {
+            let timed = ticks.as_mut().and_then(|ticks| ticks.slot(at));
+            if timed.is_some() {
+                pass = None;
+            }
             match command {
                 Command::Dispatch { pipeline, group, params, groups } => {
                     let pass = pass.get_or_insert_with(|| {
-                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+                        let timestamp_writes = ticks.as_ref().zip(timed).map(|(ticks, at)| ticks.both(at));
+                        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                        encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
                     pass.set_pipeline(&pipeline.raw);
                     pass.set_bind_group(0, Some(&**group), &[]);
@@ -58,20 +69,44 @@ impl Recorder {
                     }
                     pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
                 }
-                Command::Copy { from, from_offset, to, to_offset, bytes } => {
+                copy => {
                     pass = None; // a copy stands between passes
-                    encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
+                    // Only passes know the time: empty ones stand around a copy.
+                    let mark = |encoder: &mut wgpu::CommandEncoder, end| {
+                        if let Some((ticks, at)) = ticks.as_ref().zip(timed) {
+                            let timestamp_writes = Some(ticks.one(at, end));
+                            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                            encoder.begin_compute_pass(&descriptor);
+                        }
+                    };
+                    mark(&mut encoder, false);
+                    encode_copy(&mut encoder, copy);
+                    mark(&mut encoder, true);
                 }
-                Command::CopyToTexture { from, from_offset, to, first, texels } => {
-                    pass = None;
-                    for rectangle in texture::rectangles(*first, *texels) {
-                        copy_rectangle(&mut encoder, from, *from_offset, to, rectangle);
-                    }
-                }
+            }
+            if timed.is_some() {
+                pass = None;
             }
         }
         drop(pass);
+        if let Some(ticks) = &mut ticks {
+            ticks.resolve(device, &mut encoder);
+        }
         encoder.finish()
+    }
+}
+
+fn encode_copy(encoder: &mut wgpu::CommandEncoder, command: &Command) {
+    match command {
+        Command::Dispatch { .. } => {}
+        Command::Copy { from, from_offset, to, to_offset, bytes } => {
+            encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, Some(*bytes));
+        }
+        Command::CopyToTexture { from, from_offset, to, first, texels } => {
+            for rectangle in texture::rectangles(*first, *texels) {
+                copy_rectangle(encoder, from, *from_offset, to, rectangle);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 use super::config::Config;
 use super::*;
 use crate::error::{Error, Result, nearest};
-use crate::gpu::{Gpu, Memory};
+use crate::gpu::{Gpu, Memory, Trace};
 use crate::nn::{self, Loaded, Precision, Weights};
 use crate::tensor::{DType, Tensor};
 use crate::weights::{self, Checkpoint, Wanted};
@@ -193,6 +193,17 @@ impl Architecture {
         let model = (self.load)(&Weights::planned(&plan, None, precision), config)?;
         model.forward(inputs)?;
         Ok(plan.memory())
+    }
+
+    /// What a model of this config asks of a device like `gpu` when it runs once on `inputs`; nothing is allocated.
+    ///
+    /// Errors: as the model's own forward.
+    pub fn trace(&self, gpu: &Gpu, config: &Config, precision: Precision, inputs: &Inputs) -> Result<Trace> {
+        let plan = gpu.planner();
+        let model = (self.load)(&Weights::planned(&plan, None, precision), config)?;
+        let listener = plan.listen()?;
+        model.forward(inputs)?;
+        listener.finish()
     }
 }
 

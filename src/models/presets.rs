@@ -10,6 +10,7 @@
 //! depth and stay far inside f16.
 
 use super::config::Config;
+use super::example::Clip;
 use super::named::{Architecture, Inputs, architecture};
 use crate::error::{Error, Result, nearest};
 use crate::files;
@@ -57,6 +58,8 @@ pub struct Preset {
     pub n_features: usize,
     /// Shape of an embedding: tokens, width.
     pub embedding: [usize; 2],
+    /// The text encoder whose embeddings these are. A checkpoint of EEG needs none, and `write` makes none.
+    pub text_encoder: Part,
 }
 
 /// The named configurations.
@@ -100,6 +103,7 @@ fn sd14_eeg2video() -> Preset {
         width: 512,
         n_features: 310,
         embedding: [77, 768],
+        text_encoder: text_encoder(768, 12, 12),
     }
 }
 
@@ -123,6 +127,7 @@ fn tiny() -> Preset {
         width: 128,
         n_features: 310,
         embedding: [77, 64],
+        text_encoder: text_encoder(64, 2, 4),
     }
 }
 
@@ -232,6 +237,24 @@ fn vae(channels: &[usize], layers: usize, groups: usize, side: usize) -> Part {
     }
 }
 
+/// CLIP's, with the numbers of openai/clip-vit-large-patch14 at a width of 768.
+fn text_encoder(width: usize, layers: usize, heads: usize) -> Part {
+    Part {
+        folder: "text_encoder",
+        library: "transformers",
+        config: json!({
+            "_class_name": "CLIPTextModel",
+            "hidden_act": "quick_gelu",
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "max_position_embeddings": 77,
+            "num_attention_heads": heads,
+            "num_hidden_layers": layers,
+            "vocab_size": 49_408,
+        }),
+    }
+}
+
 fn scheduler() -> Part {
     Part {
         folder: "scheduler",
@@ -295,9 +318,63 @@ impl Part {
             None => Ok(Memory::default()),
         }
     }
+
+    /// Writes its config and weights from the seed into `folder`; the same part, seed and number type give the same
+    /// bytes everywhere. `written` hears how many values more are done; an error from it ends the writing.
+    ///
+    /// Errors: [`Error::Write`]; what `written` returns.
+    pub fn write(
+        &self,
+        folder: &Path,
+        seed: u64,
+        dtype: Dtype,
+        written: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        write_json(&folder.join(self.config_file()), &self.config)?;
+        let report = &RefCell::new(written);
+        let tensors: Vec<NewTensor> = self
+            .wanted()?
+            .into_iter()
+            .map(move |wanted| random_tensor(wanted.name, wanted.shape, seed, dtype, report))
+            .collect();
+        match tensors.is_empty() {
+            true => Ok(()),
+            false => weights::write(folder.join(self.weights_file()), tensors, &BTreeMap::new()),
+        }
+    }
+}
+
+/// Hears how many values more are done.
+type Report<'a> = RefCell<&'a mut dyn FnMut(usize) -> Result<()>>;
+
+/// A tensor of random values, made piece by piece while it is written.
+fn random_tensor<'a>(
+    name: String,
+    shape: Vec<usize>,
+    seed: u64,
+    dtype: Dtype,
+    report: &'a Report<'_>,
+) -> NewTensor<'a> {
+    NewTensor::streamed(name.clone(), dtype, shape.clone(), move |sink| {
+        let total: usize = shape.iter().product();
+        let mut piece = vec![0.0; PIECE_VALUES.min(total)];
+        for start in (0..total).step_by(PIECE_VALUES) {
+            let piece = &mut piece[..PIECE_VALUES.min(total - start)];
+            fill(&name, &shape, seed, start, piece);
+            sink.put_f32(piece)?;
+            (report.borrow_mut())(piece.len())?;
+        }
+        Ok(())
+    })
 }
 
 impl Preset {
+    /// The sizes of its clips.
+    pub fn clip(&self) -> Clip {
+        let (num_frames, height, width) = (self.num_frames, self.height, self.width);
+        Clip { num_frames, height, width, tokens: self.embedding[0] }
+    }
+
     /// Values of all tensors `write` makes.
     pub fn n_values(&self) -> Result<u64> {
         let mut total = (2 * self.n_features + self.embedding.iter().product::<usize>()) as u64;
@@ -336,42 +413,23 @@ impl Preset {
         mut written: impl FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
-        let report = RefCell::new(|n: usize| {
+        let mut report = |n: usize| {
             done += n as u64;
             written(done)
-        });
-        let random_tensor = |name: String, shape: Vec<usize>| {
-            let report = &report;
-            NewTensor::streamed(name.clone(), dtype, shape.clone(), move |sink| {
-                let total: usize = shape.iter().product();
-                let mut piece = vec![0.0; PIECE_VALUES.min(total)];
-                for start in (0..total).step_by(PIECE_VALUES) {
-                    let piece = &mut piece[..PIECE_VALUES.min(total - start)];
-                    fill(&name, &shape, seed, start, piece);
-                    sink.put_f32(piece)?;
-                    report.borrow_mut()(piece.len())?;
-                }
-                Ok(())
-            })
         };
         for part in &self.parts {
-            let into = folder.join(part.folder);
-            write_json(&into.join(part.config_file()), &part.config)?;
-            let tensors: Vec<NewTensor> =
-                part.wanted()?.into_iter().map(|wanted| random_tensor(wanted.name, wanted.shape)).collect();
-            if !tensors.is_empty() {
-                weights::write(into.join(part.weights_file()), tensors, &BTreeMap::new())?;
-            }
+            part.write(&folder.join(part.folder), seed, dtype, &mut report)?;
         }
-        let negative = vec![random_tensor("embedding".into(), self.embedding.to_vec())];
-        weights::write(folder.join("negative.safetensors"), negative, &BTreeMap::new())?;
+        let negative: Report = RefCell::new(&mut report);
+        let embedding = random_tensor("embedding".into(), self.embedding.to_vec(), seed, dtype, &negative);
+        weights::write(folder.join("negative.safetensors"), vec![embedding], &BTreeMap::new())?;
         let (mean, scale) = (vec![0.0; self.n_features], vec![1.0; self.n_features]);
         let scaler = vec![
             NewTensor::from_f32("features.mean", [self.n_features], &mean),
             NewTensor::from_f32("features.scale", [self.n_features], &scale),
         ];
         weights::write(folder.join("scaler.safetensors"), scaler, &BTreeMap::new())?;
-        report.borrow_mut()(2 * self.n_features)?;
+        report(2 * self.n_features)?;
         write_json(&folder.join("model_index.json"), &self.index())
     }
 }

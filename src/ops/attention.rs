@@ -291,6 +291,7 @@ impl Tensor {
         if b_keys == 0 || n == 0 {
             return Err(wrong("wanted at least one key".into()));
         }
+        let _op = self.gpu().op(|| format!("attention {self} x {n} keys, {heads} heads, {sight:?}"));
         let width = c / heads;
         let frames = match sight {
             Sight::All => {

@@ -31,6 +31,7 @@ impl Tensor {
         eps: f64,
     ) -> Result<Tensor> {
         let op = "batch_norm";
+        let _op = self.gpu().op(|| format!("{op} {self}"));
         let (rows, channels) = rows_of(self, op)?;
         let vectors = [
             ("running_mean", running_mean),

@@ -68,6 +68,7 @@ impl Tensor {
     }
 
     fn binary(&self, other: &Tensor, op: &'static str, kind: Kind) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("{op} {self} {:?}", other.shape()));
         let (scalar, _) = (self.scalar(op)?, other.scalar(op)?);
         let shape = broadcast(op, self.shape(), other.shape())?;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;

@@ -32,6 +32,7 @@ impl Tensor {
                 ));
             }
         };
+        let _op = self.gpu().op(|| format!("cast {self} -> {dtype}"));
         let y = Tensor::empty(self.gpu(), self.shape(), dtype)?;
         let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: self.gpu().flat_workgroup() };
         for window in flat_windows(self.gpu(), "cast", self.len(), &[self.dtype(), dtype])? {

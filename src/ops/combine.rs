@@ -36,6 +36,7 @@ impl Tensor {
         let (Some(&(first, _)), 1..=MOST) = (terms.first(), terms.len()) else {
             return Err(Error::shape(op, format!("wanted 1 to {MOST} tensors, got {}", terms.len())));
         };
+        let _op = first.gpu().op(|| format!("{op} {} x {first}", terms.len()));
         check_alike(op, first, terms)?;
         let scalar = first.scalar(op)?;
         let y = Tensor::empty(first.gpu(), first.shape(), first.dtype())?;

@@ -10,6 +10,7 @@ use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Launch, Variant, Work};
 use crate::tensor::{DType, Tensor};
+use std::fmt;
 
 const GROUPED: Kernel = Kernel::new("conv2d", "grouped", &[shaders!("conv2d"), common::INDEX]);
 
@@ -33,6 +34,9 @@ params! {
     }
 }
 
+/// Elements of unfolded windows held at once.
+const UNFOLDED: usize = 16 << 20;
+
 /// Where a convolution looks: PyTorch's `stride`, `padding`, `dilation`, as [y, x] and [top, bottom, left, right].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -54,9 +58,27 @@ impl Window {
     pub const fn strided(stride: usize, padding: usize) -> Window {
         Window { stride: [stride, stride], padding: [padding; 4], dilation: [1, 1] }
     }
+
+    /// ` by 2x2`, where it does not look at every pixel.
+    fn step(self) -> String {
+        let [y, x] = self.stride;
+        if self.stride == [1, 1] { String::new() } else { format!(" by {y}x{x}") }
+    }
 }
 
-/// Weights of a convolution, in the form its kernel reads.
+/// `3x3 -> 320`
+impl fmt::Display for ConvWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [y, x] = self.kernel;
+        match &self.form {
+            Form::Packed(packed) => write!(f, "{y}x{x} {packed}"),
+            Form::Grouped { groups, .. } => write!(f, "{y}x{x} -> {} in {groups} groups", self.outputs),
+        }
+    }
+}
+
+/// Weights of a convolution, in the form its kernel reads. Cloning shares them.
+#[derive(Clone)]
 pub struct ConvWeight {
     outputs: usize,
     channels: usize,
@@ -64,6 +86,7 @@ pub struct ConvWeight {
     form: Form,
 }
 
+#[derive(Clone)]
 enum Form {
     Packed(Packed),
     /// [kernel y, kernel x, channels per group, outputs]
@@ -127,6 +150,19 @@ impl ConvWeight {
         Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
     }
 
+    /// From a tensor `[outputs, channels, kernel y, kernel x]`: what a parameter becomes before it is convolved with.
+    /// Gradients flow back to it. One group only.
+    ///
+    /// Errors: [`Error::Shape`] on other ranks, [`Error::DType`] for ids.
+    pub fn from_tensor(weight: &Tensor) -> Result<ConvWeight> {
+        let &[outputs, channels, kernel_y, kernel_x] = weight.shape() else {
+            let got = format!("wanted [outputs, channels, kernel y, kernel x], got {:?}", weight.shape());
+            return Err(Error::shape("conv2d", got));
+        };
+        let packed = Packed::from_tensor(weight, [outputs, channels, kernel_y * kernel_x])?;
+        Ok(ConvWeight { outputs, channels, kernel: [kernel_y, kernel_x], form: Form::Packed(packed) })
+    }
+
     /// Weights without content, for a plan.
     pub fn planned(gpu: &Gpu, shape: [usize; 4], groups: usize, half: bool) -> Result<ConvWeight> {
         let [outputs, per_group, kernel_y, kernel_x] = shape;
@@ -143,11 +179,14 @@ impl ConvWeight {
 impl Tensor {
     /// [batch, height, width, channels] -> [batch, out height, out width, outputs]:
     /// `activation(conv(x) + bias) + residual`. The bias is `[outputs]`, or `[groups, outputs]` where consecutive
-    /// images share a row.
+    /// images share a row. Gradients flow to x, to the bias and to a weight made from a parameter; not yet through
+    /// grouped weights.
     ///
     /// Errors: when the channels differ from the weight's or the window is larger than the padded image; for
     /// grouped weights when an activation or residual is asked for.
     pub fn conv2d(&self, weight: &ConvWeight, window: Window, epilogue: Epilogue) -> Result<Tensor> {
+        let _op =
+            self.gpu().op(|| format!("conv2d {self} {weight}{}{}", window.step(), super::with(&epilogue)));
         let &[batch, height, width, channels] = self.shape() else {
             let got = self.shape();
             return Err(Error::shape(
@@ -162,6 +201,11 @@ impl Tensor {
                 "weight [{outputs}, .., {kernel_y}, {kernel_x}] needs {needs} input channels, x is {x:?}"
             );
             return Err(Error::shape("conv2d", detail));
+        }
+        if let Form::Packed(packed) = &weight.form
+            && let Some(y) = epilogue.apart(self, packed, |bias| self.conv2d(weight, window, bias))
+        {
+            return y;
         }
         let [top, bottom, left, right] = window.padding;
         let out = |size: usize, pads: usize, kernel: usize, axis: usize| {
@@ -190,6 +234,7 @@ impl Tensor {
                     stride: window.stride,
                     pad: [top, left],
                     dilation: window.dilation,
+                    insert: [1, 1],
                 };
                 // A pointwise convolution is a plain product.
                 let pointwise = window == Window::padded(0) && weight.kernel == [1, 1];
@@ -208,12 +253,104 @@ impl Tensor {
                     epilogue,
                 };
                 product.run()?;
+                Ok(self.convolved(y, packed, weight.kernel, window, epilogue.bias))
             }
             Form::Grouped { weight: taps, groups } => {
                 self.grouped(taps, *groups, window, &epilogue, &y)?;
+                Ok(y)
             }
         }
-        Ok(y)
+    }
+
+    /// Links y to what it was made from.
+    fn convolved(
+        &self,
+        y: Tensor,
+        packed: &Packed,
+        kernel: [usize; 2],
+        window: Window,
+        bias: Option<&Tensor>,
+    ) -> Tensor {
+        let (x, packed) = (self.detach(), packed.clone());
+        let inputs = [self, packed.parameter.as_ref().unwrap_or(self), bias.unwrap_or(self)];
+        let wants =
+            [self.wants_gradient(), packed.parameter.is_some(), bias.is_some_and(Tensor::wants_gradient)];
+        let [w_shape, bias_shape] = [inputs[1], inputs[2]].map(|input| input.shape().to_vec());
+        let weight = packed.clone();
+        y.made_by(inputs, move |_, dy| {
+            let dx = || x.conv2d_dx(&weight, kernel, window, dy);
+            let dw = || x.conv2d_dw(kernel, window, dy)?.reshape(&w_shape);
+            let db = || gemm::bias_gradient(&dy.reshape(&[dy.len() / dy.dim(0), dy.dim(0)])?, &bias_shape);
+            Ok([
+                wants[0].then(dx).transpose()?,
+                wants[1].then(dw).transpose()?,
+                wants[2].then(db).transpose()?,
+            ])
+        })
+    }
+
+    /// Gradient of x: dy with zeros between its pixels where there was a stride, convolved with the taps in reverse.
+    fn conv2d_dx(&self, weight: &Packed, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
+        let &[batch, height, width, channels] = self.shape() else { unreachable!("conv2d has four axes") };
+        let taps = kernel[0] * kernel[1];
+        let outputs = weight.n();
+        let reversed = Packed::reversed(&weight.source()?, [outputs, channels, taps])?;
+        let reach = |axis: usize| (kernel[axis] - 1) * window.dilation[axis];
+        // Zeros in front that would be negative are pixels of dy left out: the padding then held nothing of x.
+        let before = |axis: usize, pad: usize| reach(axis).checked_sub(pad);
+        let (Some(top), Some(left)) = (before(0, window.padding[0]), before(1, window.padding[2])) else {
+            let detail = format!("no gradient where padding {:?} is wider than the window", window.padding);
+            return Err(Error::shape("conv2d", detail));
+        };
+        let dx = Tensor::empty(self.gpu(), self.shape(), dy.dtype())?;
+        let image = Image {
+            height: dy.dim(2),
+            width: dy.dim(1),
+            out_height: height,
+            out_width: width,
+            kernel_width: kernel[1],
+            stride: [1, 1],
+            pad: [top, left],
+            dilation: window.dilation,
+            insert: window.stride,
+        };
+        let product = Product {
+            op: "conv2d",
+            a: dy,
+            a_stride: outputs,
+            a_offset: 0,
+            b: &reversed,
+            c: &dx,
+            c_stride: channels,
+            c_offset: 0,
+            m: batch * height * width,
+            batch: 1,
+            image: Some(image),
+            epilogue: Epilogue::default(),
+        };
+        product.run()?;
+        Ok(dx)
+    }
+
+    /// Gradient of the weight, [outputs, channels, taps]: a product over the output pixels, some at a time.
+    fn conv2d_dw(&self, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
+        let (channels, outputs, taps) = (self.dim(0), dy.dim(0), kernel[0] * kernel[1]);
+        let (pixels, out) = (dy.len() / outputs, [dy.dim(2), dy.dim(1)]);
+        let dy = dy.reshape(&[pixels, outputs])?;
+        let most = (UNFOLDED / (taps * channels)).clamp(64, pixels.max(64));
+        let mut sum: Option<Tensor> = None;
+        for start in (0..pixels).step_by(most) {
+            let some = start..pixels.min(start + most);
+            let windows = self.unfold(kernel, window, out, some.clone())?;
+            let part = dy.narrow(0, start, some.len())?.permute(&[1, 0])?.matmul(&windows, false)?;
+            sum = Some(match sum {
+                Some(sum) => sum.add(&part)?,
+                None => part,
+            });
+        }
+        let dw =
+            sum.map_or_else(|| Tensor::zeros(self.gpu(), &[outputs, taps * channels], self.dtype()), Ok)?;
+        dw.reshape(&[outputs, taps, channels])?.permute(&[0, 2, 1])
     }
 
     /// [batch, samples, channels] -> [batch, out samples, outputs]: PyTorch's `F.conv1d` on channels-last signals,
@@ -478,5 +615,74 @@ mod tests {
     #[test]
     fn shader_twin() {
         crate::testing::shader_twin(&GROUPED, Params::FIELDS);
+    }
+
+    #[test]
+    fn gradients_match_the_plain_loops() {
+        let Some(gpu) = gpu() else { return };
+        let windows = [
+            ([2, 5, 7, 3], 4, [3, 3], Window::padded(1)),
+            ([1, 9, 8, 8], 6, [3, 3], Window::strided(2, 1)),
+            ([1, 8, 8, 4], 5, [3, 3], Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }),
+            ([2, 1, 30, 2], 3, [1, 5], Window { stride: [1, 3], padding: [0, 0, 2, 2], dilation: [1, 2] }),
+            ([3, 4, 4, 33], 65, [1, 1], Window::padded(0)),
+        ];
+        for (shape, outputs, kernel, window) in windows {
+            let case = Case { x: shape, outputs, kernel, groups: 1, window };
+            let [batch, height, width, channels] = shape;
+            let [ky, kx] = kernel;
+            let x = random_from(1, shape.iter().product(), 1.0);
+            let w = random_from(2, outputs * channels * ky * kx, 1.0);
+            for trained in [true, false] {
+                let what = format!("{shape:?} {kernel:?} {window:?} trained {trained}");
+                let x_gpu = Tensor::new(&gpu, &shape, &x).unwrap().parameter();
+                let w_gpu = Tensor::new(&gpu, &[outputs, channels, ky, kx], &w).unwrap();
+                let w_gpu = if trained { w_gpu.parameter() } else { w_gpu };
+                let bias = Tensor::new(&gpu, &[outputs], &vec![0.5; outputs]).unwrap().parameter();
+                let weight = ConvWeight::from_tensor(&w_gpu).unwrap();
+                let epilogue = Epilogue { bias: Some(&bias), ..Default::default() };
+                let y = x_gpu.conv2d(&weight, window, epilogue).unwrap();
+                let [oh, ow] = [y.dim(2), y.dim(1)];
+                let forward = reference(&case, &x, &w, &vec![0.5; outputs], [oh, ow]);
+                assert_close(&y.to_vec().unwrap(), &forward, 1e-5, &what);
+                let dy = random_from(3, y.len(), 1.0);
+                let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+                let mut db = vec![0.0; outputs];
+                for (at, &g) in dy.iter().enumerate() {
+                    let (o, g) = (at % outputs, f64::from(g));
+                    let (image, oy, ox) =
+                        (at / outputs / (oh * ow), at / outputs / ow % oh, at / outputs % ow);
+                    db[o] += g;
+                    for (ty, tx) in (0..ky).flat_map(|ty| (0..kx).map(move |tx| (ty, tx))) {
+                        let iy =
+                            (oy * window.stride[0] + ty * window.dilation[0]).wrapping_sub(window.padding[0]);
+                        let ix =
+                            (ox * window.stride[1] + tx * window.dilation[1]).wrapping_sub(window.padding[2]);
+                        if iy >= height || ix >= width {
+                            continue;
+                        }
+                        for c in 0..channels {
+                            let at_x = ((image * height + iy) * width + ix) * channels + c;
+                            let at_w = ((o * channels + c) * ky + ty) * kx + tx;
+                            dx[at_x] += g * f64::from(w[at_w]);
+                            dw[at_w] += g * f64::from(x[at_x]);
+                        }
+                    }
+                }
+                assert_eq!(batch * oh * ow * outputs, dy.len());
+                let dy = Tensor::new(&gpu, y.shape(), &dy).unwrap();
+                let made = y.made().expect("made from parameters");
+                let [got_x, got_w, got_b] = &(made.backward)(&y, &dy).unwrap()[..] else { panic!("three") };
+                assert_close(&got_x.as_ref().unwrap().to_vec().unwrap(), &dx, 1e-4, &what);
+                assert_close(&got_b.as_ref().unwrap().to_vec().unwrap(), &db, 1e-4, &what);
+                match got_w {
+                    Some(got) => {
+                        assert_eq!(got.shape(), w_gpu.shape());
+                        assert_close(&got.to_vec().unwrap(), &dw, 1e-4, &what);
+                    }
+                    None => assert!(!trained),
+                }
+            }
+        }
     }
 }

@@ -41,6 +41,7 @@ impl Tensor {
     /// Errors: [`Error::Shape`] when this is no table, [`Error::DType`] when `ids` are floats.
     pub fn gather_rows(&self, ids: &Tensor) -> Result<Tensor> {
         const OP: &str = "gather_rows";
+        let _op = self.gpu().op(|| format!("{OP} {self} {:?}", ids.shape()));
         let (rows, cols) = self.table(OP)?;
         if !matches!(ids.dtype(), DType::I32 | DType::U32) {
             return Err(Error::dtype(OP, format!("wanted ids, got {:?}", ids.dtype())));

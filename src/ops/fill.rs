@@ -29,6 +29,7 @@ impl Tensor {
             DType::U32 if value as u32 as f32 == value => value as u32,
             DType::I32 | DType::U32 => return Err(no_id()),
         };
+        let _op = gpu.op(|| format!("full {shape:?} {dtype}"));
         let y = Tensor::empty(gpu, shape, dtype)?;
         let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: gpu.flat_workgroup() };
         for window in flat_windows(gpu, "full", y.len(), &[dtype])? {

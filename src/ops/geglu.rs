@@ -21,6 +21,7 @@ impl Tensor {
     ///
     /// Errors: on a scalar, on an odd last axis, on ids.
     pub fn geglu(&self) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("geglu {self}"));
         let (rows, both) = rows_of(self, "geglu")?;
         if !both.is_multiple_of(2) {
             return Err(Error::shape("geglu", format!("wanted an even last axis, got {:?}", self.shape())));

@@ -56,6 +56,7 @@ params! {
         y_first: u32,
         origin: u32,
         dilation: u32,
+        insert: u32,
     }
 }
 
@@ -68,6 +69,38 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
     /// Added last; the shape of the output.
     pub residual: Option<&'a Tensor>,
+}
+
+impl Epilogue<'_> {
+    /// The product done in steps, where gradients are wanted and need the values between them: `product` runs it with
+    /// what bias there is, activation and residual follow as ops of their own. `None` where one step will do.
+    pub(super) fn apart(
+        &self,
+        x: &Tensor,
+        weight: &Packed,
+        product: impl FnOnce(Epilogue) -> Result<Tensor>,
+    ) -> Option<Result<Tensor>> {
+        let wants = |tensor: Option<&Tensor>| tensor.is_some_and(Tensor::wants_gradient);
+        let learns = wants(Some(x)) || weight.parameter.is_some() || wants(self.bias) || wants(self.residual);
+        let plain = self.activation == Activation::None && self.residual.is_none();
+        if plain || !learns {
+            return None;
+        }
+        let finish = || {
+            let y = product(Epilogue { bias: self.bias, ..Epilogue::default() })?;
+            let y = if self.activation == Activation::None { y } else { y.activate(self.activation)? };
+            self.residual.map_or(Ok(y.clone()), |residual| y.add(residual))
+        };
+        Some(finish())
+    }
+}
+
+/// Gradient of a bias `[n]` or `[groups, n]` from that of the rows `[rows, n]` it was added to.
+pub(super) fn bias_gradient(dy: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let (rows, n) = (dy.dim(1), dy.dim(0));
+    let groups = shape.iter().product::<usize>() / n.max(1);
+    let db = dy.reshape(&[groups, rows / groups.max(1), n])?.sum(&[1])?;
+    db.cast(DType::F32)?.reshape(shape)
 }
 
 /// Times each value of A is read before a texture of it pays, and the fewest texels worth a copy.
@@ -87,6 +120,8 @@ pub(super) struct Image {
     pub stride: [usize; 2],
     pub pad: [usize; 2],
     pub dilation: [usize; 2],
+    /// The image is seen with `insert - 1` zeros between its pixels, as the way back of a stride wants it.
+    pub insert: [usize; 2],
 }
 
 /// A product to run: A where it lies, B in panels, C to be written.
@@ -144,7 +179,7 @@ impl Product<'_> {
         }
         let texels = self.texels(gpu)?;
         for part in self.parts(gpu, texels.is_some())? {
-            for segment in &self.b.segments {
+            for segment in self.b.segments.iter() {
                 self.launch(gpu, &part, segment, texels.as_ref())?;
             }
         }
@@ -237,12 +272,14 @@ impl Product<'_> {
         // One image is too large: bands of output rows, each with the input rows its windows touch.
         let kernel_height = self.b.taps / image.kernel_width;
         let band = |y: usize, count: usize| {
-            let top = (y * image.stride[0]).saturating_sub(image.pad[0]);
+            let top = (y * image.stride[0]).saturating_sub(image.pad[0]) / image.insert[0];
             let reach = (y + count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
-            top.min(image.height - 1)..reach.saturating_sub(image.pad[0]).clamp(1, image.height)
+            let end = reach.saturating_sub(image.pad[0]).div_ceil(image.insert[0]);
+            top.min(image.height - 1)..end.clamp(1, image.height)
         };
         let band_fits = |count: usize| {
-            let rows_in = (count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
+            let reach = (count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
+            let rows_in = reach.div_ceil(image.insert[0]) + 1;
             let bytes_in = rows_in.min(image.height) * image.width * self.a_stride * a_size;
             bytes_in.max(count * image.out_width * self.c_stride * c_size) as u64 <= limit
         };
@@ -323,6 +360,7 @@ impl Product<'_> {
             stride: [1, 1],
             pad: [0, 0],
             dilation: [1, 1],
+            insert: [1, 1],
         });
         let params = Params {
             m: part.rows as u32,
@@ -353,6 +391,7 @@ impl Product<'_> {
             y_first: part.y_first as u32,
             origin: part.origin as u32,
             dilation: pair(image.dilation),
+            insert: pair(image.insert),
         };
         let columns = (segment.n_panels * self.b.panel).min(self.b.n) as u64;
         let (m, k) = ((part.rows * self.batch) as u64, (self.b.taps * self.b.channels) as u64);
@@ -360,7 +399,7 @@ impl Product<'_> {
         gpu.run(&Launch {
             program: Program::generated("gemm", "forward", variant, form.key(), &|| form.text()),
             params: params.as_bytes(),
-            inputs: &[a, segment.binding(), bias, residual],
+            inputs: &[segment.binding(), a, bias, residual],
             outputs: &[c],
             groups: gpu.grid(self.op, u64::from(tiles_m) * u64::from(tiles_n) * self.batch as u64)?,
             work: Work {

@@ -61,6 +61,7 @@ impl Tensor {
         silu: bool,
     ) -> Result<Tensor> {
         let op = "group_norm";
+        let _op = self.gpu().op(|| format!("{op} {self} / {groups}{}", if silu { " silu" } else { "" }));
         let [images, middle @ .., channels] = self.shape() else {
             let got = format!("wanted [images, positions.., channels], got {:?}", self.shape());
             return Err(Error::shape(op, got));

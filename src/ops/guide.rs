@@ -89,6 +89,7 @@ impl Tensor {
         others: &[(&Tensor, f64)],
         outputs: &[&Tensor],
     ) -> Result<()> {
+        let _op = self.gpu().op(|| format!("{op} {self}"));
         let half = outputs[0].len();
         let width = super::width_of(half) as usize;
         let variant =

@@ -26,6 +26,7 @@ impl Tensor {
     /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
     pub fn layer_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
         let op = "layer_norm";
+        let _op = self.gpu().op(|| format!("{op} {self}"));
         let (rows, cols) = rows_of(self, op)?;
         for (name, vector) in [("weight", weight), ("bias", bias)] {
             if let Some(vector) = vector {

@@ -23,6 +23,7 @@ impl Tensor {
         if axes.iter().filter(|&&axis| self.shape()[axis] != 1).is_sorted() {
             return self.reshape(&shape);
         }
+        let _op = self.gpu().op(|| format!("permute {self} by {axes:?}"));
         let own = steps_of(self.shape());
         let from: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
@@ -42,6 +43,7 @@ impl Tensor {
         if len == size {
             return Ok(self.clone());
         }
+        let _op = self.gpu().op(|| format!("narrow {self} axis {axis} to {len}"));
         let mut shape = self.shape().to_vec();
         shape[axis] = len;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
@@ -73,6 +75,7 @@ impl Tensor {
             }
             shape[axis] += x.shape()[axis];
         }
+        let _op = first.gpu().op(|| format!("concat axis {axis} -> {shape:?} {}", first.dtype()));
         let y = Tensor::empty(first.gpu(), &shape, first.dtype())?;
         let to = steps_of(&shape);
         let mut at = 0;
@@ -101,6 +104,7 @@ impl Tensor {
         if shape == self.shape() {
             return Ok(self.clone());
         }
+        let _op = self.gpu().op(|| format!("expand {self} -> {shape:?}"));
         let y = Tensor::empty(self.gpu(), shape, self.dtype())?;
         self.move_into(&y, "expand", shape, (&steps_in(self.shape(), shape), 0), (&steps_of(shape), 0))?;
         Ok(y)
@@ -120,6 +124,7 @@ impl Tensor {
         for (size, (before, after)) in shape[kept..].iter_mut().zip(trailing) {
             *size = size.saturating_add(*before).saturating_add(*after);
         }
+        let _op = self.gpu().op(|| format!("pad {self} -> {shape:?}"));
         let y = Tensor::zeros(self.gpu(), &shape, self.dtype())?;
         let to = steps_of(&shape);
         let start = to[kept..].iter().zip(trailing).map(|(step, (before, _))| step * before).sum();

@@ -1,10 +1,14 @@
 //! Matrix products: `linear` with packed weights, `matmul` of two tensors.
-//! Same as PyTorch `F.linear` and `torch.matmul`.
+//! Same as PyTorch `F.linear` and `torch.matmul`, forward and backward.
 
 use super::gemm::{self, Epilogue, Product};
 use super::pack::Packed;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use std::ops::Range;
+
+/// Longest sum of one launch; longer ones go on from where the last one stopped.
+const MAX_K: usize = 1 << 15;
 
 /// Rows that read the right side before a texture of it pays.
 const ROWS_PER_TEXTURE: usize = 256;
@@ -12,8 +16,14 @@ const ROWS_PER_TEXTURE: usize = 256;
 impl Tensor {
     /// [.., k] -> [.., n]: `activation(x * weight^T + bias) + residual`.
     ///
+    /// Gradients flow to x, to the bias and to a weight made from a parameter.
+    ///
     /// Errors: when the last axis is not the weight's `k`, when bias or residual do not fit.
     pub fn linear(&self, weight: &Packed, epilogue: Epilogue) -> Result<Tensor> {
+        if let Some(y) = epilogue.apart(self, weight, |bias| self.linear(weight, bias)) {
+            return y;
+        }
+        let _op = self.gpu().op(|| format!("linear {self} {weight}{}", super::with(&epilogue)));
         let (rows, k) = super::rows_of(self, "linear")?;
         if k != weight.k() {
             let detail = format!(
@@ -44,14 +54,35 @@ impl Tensor {
             epilogue,
         };
         product.run()?;
-        Ok(y)
+        let (x, w) = (self.detach(), weight.clone());
+        let inputs = [self, weight.parameter.as_ref().unwrap_or(self), epilogue.bias.unwrap_or(self)];
+        let wants = [
+            self.wants_gradient(),
+            weight.parameter.is_some(),
+            epilogue.bias.is_some_and(Tensor::wants_gradient),
+        ];
+        let [w_shape, bias_shape] = [inputs[1], inputs[2]].map(|input| input.shape().to_vec());
+        Ok(y.made_by(inputs, move |_, dy| {
+            let (dy, rows_of_x) = (dy.reshape(&[rows, w.n])?, x.reshape(&[rows, k])?);
+            let dx = || dy.matmul(&w.source()?, false)?.reshape(x.shape());
+            let dw = || dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?.reshape(&w_shape);
+            let db = || gemm::bias_gradient(&dy, &bias_shape);
+            Ok([
+                wants[0].then(dx).transpose()?,
+                wants[1].then(dw).transpose()?,
+                wants[2].then(db).transpose()?,
+            ])
+        }))
     }
 
     /// [.., m, k] x [.., k, n] -> [.., m, n]; `transposed` takes the other side as [.., n, k]. Leading axes are
-    /// equal, or absent on the right, which then serves every matrix on the left.
+    /// equal, or absent on the right, which then serves every matrix on the left. Gradients flow to both.
     ///
     /// Errors: when the shapes do not meet, or the right side is larger than a binding in a batch.
     pub fn matmul(&self, other: &Tensor, transposed: bool) -> Result<Tensor> {
+        let _op = self.gpu().op(|| {
+            format!("matmul {self} {:?}{}", other.shape(), if transposed { " transposed" } else { "" })
+        });
         let wrong = || {
             let right = if transposed { "[.., n, k]" } else { "[.., k, n]" };
             let (a, b) = (self.shape(), other.shape());
@@ -76,29 +107,64 @@ impl Tensor {
         let count: usize = outer.iter().product();
         let (batch, m) = if outer_other.is_empty() { (1, count * m) } else { (count, m) };
         let shape = [outer, &[self.dim(1), n]].concat();
-        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
-        if y.is_empty() {
-            return Ok(y);
+        if shape.contains(&0) {
+            return Tensor::empty(self.gpu(), &shape, self.dtype());
         }
-        if k == 0 {
-            return Err(Error::shape("matmul", "wanted k above 0: a product of nothing is not written"));
+        // A sum too long for one launch, or of rows too large for a binding, goes on from the last one's result.
+        let row_bytes = n.next_multiple_of(64) * other.dtype().bytes(); // of panels, too
+        let rows = (self.gpu().facts().limits.binding_bytes as usize / row_bytes).saturating_sub(256) / 4 * 4;
+        let most = if batch == 1 && !transposed { MAX_K.min(rows.max(4)) } else { MAX_K };
+        let mut y: Option<Tensor> = None;
+        for start in (0..k).step_by(most) {
+            let next = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+            self.add_product(other, [batch, m], start..k.min(start + most), transposed, y.as_ref(), &next)?;
+            y = Some(next);
         }
+        let y =
+            y.ok_or_else(|| Error::shape("matmul", "wanted k above 0: a product of nothing is not written"))?;
+        let (a, b) = (self.detach(), other.detach());
+        let wants = [self.wants_gradient(), other.wants_gradient()];
+        Ok(y.made_by([self, other], move |_, dy| {
+            let da = || dy.matmul(&b, !transposed);
+            let db = || {
+                let (a, dy) = (a.reshape(&[batch, m, k])?, dy.reshape(&[batch, m, n])?);
+                let db = if transposed {
+                    dy.permute(&[0, 2, 1])?.matmul(&a, false)?
+                } else {
+                    a.permute(&[0, 2, 1])?.matmul(&dy, false)?
+                };
+                db.reshape(b.shape())
+            };
+            Ok([wants[0].then(da).transpose()?, wants[1].then(db).transpose()?])
+        }))
+    }
+
+    /// c = the product over these k, plus `before`.
+    fn add_product(
+        &self,
+        other: &Tensor,
+        [batch, m]: [usize; 2],
+        k: Range<usize>,
+        transposed: bool,
+        before: Option<&Tensor>,
+        c: &Tensor,
+    ) -> Result<()> {
+        let n = c.dim(0);
         let product = Product {
             op: "matmul",
             a: self,
-            a_stride: k,
-            a_offset: 0,
-            b: &Packed::from_tensor(other, batch, k, n, transposed, m >= ROWS_PER_TEXTURE)?,
-            c: &y,
+            a_stride: self.dim(0),
+            a_offset: k.start,
+            b: &Packed::from_matrices(other, batch, k, transposed, m >= ROWS_PER_TEXTURE)?,
+            c,
             c_stride: n,
             c_offset: 0,
             m,
             batch,
             image: None,
-            epilogue: Epilogue::default(),
+            epilogue: Epilogue { residual: before, ..Epilogue::default() },
         };
-        product.run()?;
-        Ok(y)
+        product.run()
     }
 }
 
@@ -258,5 +324,104 @@ mod tests {
         let packed = Packed::from_bytes(&gpu, [2, 3, 1], SourceType::F32, &[0; 24], false).unwrap();
         let error = tensor(&[5, 4]).linear(&packed, Epilogue::default()).expect_err("refused");
         assert!(error.to_string().contains("needs 3 inputs"), "{error}");
+    }
+
+    /// Row-major [rows, cols] -> [cols, rows].
+    fn turned(x: &[f32], cols: usize) -> Vec<f32> {
+        (0..cols).flat_map(|c| x.iter().skip(c).step_by(cols).copied()).collect()
+    }
+
+    #[test]
+    fn gradients_of_linear_match_the_reference() {
+        let Some(gpu) = gpu() else { return };
+        for (rows, k, n) in [(1, 1, 1), (7, 33, 65), (20, 12, 64), (300, 70, 5)] {
+            for trained in [true, false] {
+                let what = format!("[{rows}, {k}] x [{n}, {k}] trained {trained}");
+                let (x, w, dy) = (
+                    random_from(1, rows * k, 1.0),
+                    random_from(2, n * k, 1.0),
+                    random_from(3, rows * n, 1.0),
+                );
+                let x_gpu = Tensor::new(&gpu, &[rows, k], &x).unwrap().parameter();
+                let w_gpu = Tensor::new(&gpu, &[n, k], &w).unwrap();
+                let w_gpu = if trained { w_gpu.parameter() } else { w_gpu };
+                let bias = Tensor::new(&gpu, &[n], &vec![0.25; n]).unwrap().parameter();
+                let packed = Packed::from_tensor(&w_gpu, [n, k, 1]).unwrap();
+                let y = x_gpu.linear(&packed, Epilogue { bias: Some(&bias), ..Default::default() }).unwrap();
+                let forward: Vec<_> = reference(&x, &w, k).iter().map(|v| v + 0.25).collect();
+                assert_close(&y.to_vec().unwrap(), &forward, 1e-5, &what);
+                let made = y.made().expect("made from parameters");
+                let dy_gpu = Tensor::new(&gpu, &[rows, n], &dy).unwrap();
+                let [dx, dw, db] = &(made.backward)(&y, &dy_gpu).unwrap()[..] else { panic!("three") };
+                let values = |t: &Option<Tensor>| t.as_ref().unwrap().to_vec().unwrap();
+                assert_close(&values(dx), &reference(&dy, &turned(&w, k), n), 1e-5, &what);
+                assert_close(&values(db), &reference(&turned(&dy, n), &vec![1.0; rows], rows), 1e-5, &what);
+                if trained {
+                    let want = reference(&turned(&dy, n), &turned(&x, k), rows);
+                    assert_close(&values(dw), &want, 1e-5, &what);
+                } else {
+                    assert!(dw.is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_matmul_match_the_reference() {
+        let Some(gpu) = gpu() else { return };
+        let (m, k, n) = (5, 9, 34);
+        for (batch, transposed, shared) in
+            [(1, false, false), (3, false, false), (3, true, false), (3, false, true), (2, true, true)]
+        {
+            let what = format!("batch {batch} transposed {transposed} shared {shared}");
+            let a = random_from(1, batch * m * k, 1.0);
+            let b = random_from(2, if shared { 1 } else { batch } * k * n, 1.0);
+            let dy = random_from(3, batch * m * n, 1.0);
+            let outer = if shared { vec![] } else { vec![batch] };
+            let sides = if transposed { [n, k] } else { [k, n] };
+            let a_gpu = Tensor::new(&gpu, &[batch, m, k], &a).unwrap().parameter();
+            let b_gpu = Tensor::new(&gpu, &[&outer[..], &sides].concat(), &b).unwrap().parameter();
+            let y = a_gpu.matmul(&b_gpu, transposed).unwrap();
+            let dy_gpu = Tensor::new(&gpu, y.shape(), &dy).unwrap();
+            let gradients = (y.made().expect("made").backward)(&y, &dy_gpu).unwrap();
+            let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
+            for (at, &g) in dy.iter().enumerate() {
+                let (matrix, row, column) = (at / (m * n), at / n % m, at % n);
+                for i in 0..k {
+                    let at_a = (matrix * m + row) * k + i;
+                    let in_b = if transposed { column * k + i } else { i * n + column };
+                    let at_b = if shared { 0 } else { matrix * k * n } + in_b;
+                    da[at_a] += f64::from(g) * f64::from(b[at_b]);
+                    db[at_b] += f64::from(g) * f64::from(a[at_a]);
+                }
+            }
+            for (got, want, like) in [(&gradients[0], da, &a_gpu), (&gradients[1], db, &b_gpu)] {
+                let got = got.as_ref().expect("wanted");
+                assert_eq!(got.shape(), like.shape());
+                assert_close(&got.to_vec().unwrap(), &want, 1e-5, &what);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_longer_than_a_launch_goes_on() {
+        let Some(gpu) = gpu() else { return };
+        let (m, k, n) = (3, 2 * MAX_K + 5, 5);
+        let (a, b) = (random_from(1, m * k, 0.1), random_from(2, n * k, 0.1));
+        let want = reference(&a, &b, k);
+        let a = Tensor::new(&gpu, &[m, k], &a).unwrap();
+        let rows = Tensor::new(&gpu, &[n, k], &b).unwrap();
+        let columns = Tensor::new(&gpu, &[k, n], &turned(&b, k)).unwrap();
+        assert_close(&a.matmul(&rows, true).unwrap().to_vec().unwrap(), &want, 1e-4, "transposed");
+        assert_close(&a.matmul(&columns, false).unwrap().to_vec().unwrap(), &want, 1e-4, "as it lies");
+        // A right side larger than a binding is taken some rows at a time.
+        let Some(small) = gpu_with(Options { binding_bytes: Some(64 << 10), ..Default::default() }) else {
+            return;
+        };
+        let (a, b) = (random_from(1, 3 * 2000, 1.0), random_from(2, 2000 * 20, 1.0));
+        let want = reference(&a, &turned(&b, 20), 2000);
+        let a = Tensor::new(&small, &[3, 2000], &a).unwrap();
+        let b = Tensor::new(&small, &[2000, 20], &b).unwrap();
+        assert_close(&a.matmul(&b, false).unwrap().to_vec().unwrap(), &want, 1e-4, "in windows");
     }
 }

@@ -31,6 +31,7 @@ impl Tensor {
     ///
     /// Errors: [`crate::error::Error::Limit`] when the device cannot hold them.
     pub fn normal(gpu: &Gpu, shape: &[usize], seed: u64, stream: u64) -> Result<Tensor> {
+        let _op = gpu.op(|| format!("normal {shape:?}"));
         let y = Tensor::empty(gpu, shape, DType::F32)?;
         if y.is_empty() {
             return Ok(y);

@@ -8,6 +8,9 @@ use crate::gpu::{
     Binding, Buffer, Family, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work,
 };
 use crate::tensor::{DType, Tensor, n_elements};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 const FORWARD: Kernel = Kernel::new("pack", "forward", &[shaders!("pack"), common::INDEX]);
 
@@ -49,14 +52,18 @@ impl SourceType {
     }
 }
 
-/// A weight matrix `[k, n]` in panels; k = (tap, channel).
+/// A weight matrix `[k, n]` in panels; k = (tap, channel). Cloning shares them.
+#[derive(Clone)]
 pub struct Packed {
-    pub(super) segments: Vec<Segment>,
+    gpu: Gpu,
+    pub(super) segments: Arc<Vec<Segment>>,
     pub(super) n: usize,
     pub(super) taps: usize,
     pub(super) channels: usize,
     pub(super) panel: usize,
     pub(super) read: ReadB,
+    /// The tensor these panels were made from, where its gradient is wanted.
+    pub(super) parameter: Option<Tensor>,
 }
 
 /// Panels that fit one binding.
@@ -75,6 +82,7 @@ enum Store {
 }
 
 impl Segment {
+    /// The panels, as a shader sees them.
     pub(super) fn binding(&self) -> Binding<'_> {
         match &self.store {
             Store::Buffer(buffer) => Binding::new(buffer, 0, self.bytes),
@@ -117,14 +125,15 @@ impl Packed {
             let detail = format!("[{n}, {channels}, {taps}] is not {} bytes of {kind:?}", bytes.len());
             return Err(Error::shape("weights", detail));
         }
-        let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
+        let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
+        let packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
         let row_bytes = row * kind.bytes();
         let piece_panels =
             (PIECE_BYTES.min(gpu.facts().limits.binding_bytes as usize) / row_bytes.max(1)) / packed.panel;
         let piece_panels = piece_panels.max(1);
-        for segment in &mut packed.segments {
+        for segment in packed.segments.iter() {
             let last = segment.panel_first + segment.n_panels;
             for first in (segment.panel_first..last).step_by(piece_panels) {
                 let panels = piece_panels.min(last - first);
@@ -143,21 +152,71 @@ impl Packed {
         Packed::new(gpu, [n, channels, taps], half, 1, true)
     }
 
-    /// A matrix already on the device: `[batch, k, n]`, or `[batch, n, k]` with `transposed`. `texels` asks for a
-    /// texture where they are cheap: worth a copy when the matrix is read often.
+    /// A weight `[n, channels, taps]` (as [`Packed::from_bytes`], trailing axes of any number) that is a tensor: what a
+    /// parameter becomes before it is multiplied with. Gradients flow back to it.
     ///
-    /// Errors: [`Error::Limit`] when it is larger than one binding.
-    pub(super) fn from_tensor(
+    /// Errors: [`Error::Shape`] when the sizes are not the tensor's, [`Error::DType`] for ids.
+    pub fn from_tensor(weight: &Tensor, [n, channels, taps]: [usize; 3]) -> Result<Packed> {
+        if weight.len() != n * channels * taps {
+            let detail = format!("{:?} is not [{n}, {channels}, {taps}]", weight.shape());
+            return Err(Error::shape("weights", detail));
+        }
+        let (gpu, kind, row) = (weight.gpu(), source_type(weight)?, channels * taps);
+        let half = kind == SourceType::F16;
+        let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
+        let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
+        let form = Form { n, taps, channels, panel: packed.panel, half, kind, strides, batch: 1 };
+        let panel_bytes = (row * packed.panel * kind.bytes()).max(1);
+        let most = (gpu.facts().limits.binding_bytes as usize / panel_bytes).max(1);
+        for segment in packed.segments.iter() {
+            let last = segment.panel_first + segment.n_panels;
+            for first in (segment.panel_first..last).step_by(most) {
+                let panels = most.min(last - first);
+                let columns = first * packed.panel..((first + panels) * packed.panel).min(n);
+                let source = weight.window(columns.start * row..columns.end * row);
+                segment.pack(gpu, &source, 0, first, panels, &form)?;
+            }
+        }
+        packed.parameter = weight.wants_gradient().then(|| weight.clone());
+        Ok(packed)
+    }
+
+    /// The weight of the way back through a convolution: `[channels, n, taps]` with the taps in reverse, from one
+    /// that lies as `[n, channels, taps]`.
+    ///
+    /// Errors: [`Error::Limit`] when it is larger than a binding.
+    pub(super) fn reversed(weight: &Tensor, [n, channels, taps]: [usize; 3]) -> Result<Packed> {
+        let (gpu, kind) = (weight.gpu(), source_type(weight)?);
+        let half = kind == SourceType::F16;
+        let packed = Packed::new(gpu, [channels, n, taps], half, 1, true)?;
+        // Walking the taps backwards is a step of -1, which u32 arithmetic in the shader wraps to.
+        let strides = Strides { n: taps, tap: u32::MAX as usize, channel: channels * taps, batch: 0 };
+        let form =
+            Form { n: channels, taps, channels: n, panel: packed.panel, half, kind, strides, batch: 1 };
+        for segment in packed.segments.iter() {
+            let (first, panels) = (segment.panel_first, segment.n_panels);
+            let source0 = first * packed.panel * taps + taps - 1;
+            segment.pack(gpu, &weight.binding(), source0, first, panels, &form)?;
+        }
+        Ok(packed)
+    }
+
+    /// Matrices already on the device, for one product: `[batch, k, n]`, or `[batch, n, k]` with `transposed`, of
+    /// which the rows `k` are taken. `texels` asks for a texture where they are cheap: worth a copy when the
+    /// matrix is read often.
+    ///
+    /// Errors: [`Error::Limit`] when the rows taken are larger than one binding.
+    pub(super) fn from_matrices(
         b: &Tensor,
         batch: usize,
-        k: usize,
-        n: usize,
+        k: Range<usize>,
         transposed: bool,
         texels: bool,
     ) -> Result<Packed> {
         let gpu = b.gpu();
         let half = b.dtype() == DType::F16;
-        let mut packed = Packed::new(gpu, [n, k, 1], half, batch, texels)?;
+        let (n, k_all) = if transposed { (b.dim(1), b.dim(0)) } else { (b.dim(0), b.dim(1)) };
+        let packed = Packed::new(gpu, [n, k.len(), 1], half, batch, texels)?;
         if packed.segments.len() > 1 && batch > 1 {
             return Err(Error::Limit {
                 what: "matmul: the right side".into(),
@@ -167,13 +226,21 @@ impl Packed {
                 available: gpu.facts().limits.binding_bytes,
             });
         }
-        let (stride_n, stride_k) = if transposed { (k, 1) } else { (1, n) };
-        let strides = Strides { n: stride_n, tap: 0, channel: stride_k, batch: k * n };
-        let kind = if half { SourceType::F16 } else { SourceType::F32 };
-        for segment in &mut packed.segments {
-            let form = Form { n, taps: 1, channels: k, panel: packed.panel, half, kind, strides, batch };
+        let (stride_n, stride_k) = if transposed { (k_all, 1) } else { (1, n) };
+        let strides = Strides { n: stride_n, tap: 0, channel: stride_k, batch: k_all * n };
+        let kind = source_type(b)?;
+        // Rows that lie together are bound alone; columns of a transposed matrix are found by the kernel.
+        let (source, before) = if batch == 1 && !transposed {
+            let start = super::aligned_row(k.start, n * kind.bytes());
+            (b.window(start * n..k.end * n), (k.start - start) * n)
+        } else {
+            (b.binding(), k.start * stride_k)
+        };
+        for segment in packed.segments.iter() {
+            let panel = packed.panel;
+            let form = Form { n, taps: 1, channels: k.len(), panel, half, kind, strides, batch };
             let (first, panels) = (segment.panel_first, segment.n_panels);
-            segment.pack(gpu, &b.binding(), first * packed.panel * stride_n, first, panels, &form)?;
+            segment.pack(gpu, &source, before + first * panel * stride_n, first, panels, &form)?;
         }
         Ok(packed)
     }
@@ -194,7 +261,17 @@ impl Packed {
             (_, true) => ReadB::Buffer16,
             (false, false) => ReadB::Buffer32,
         };
-        let mut packed = Packed { segments: Vec::new(), n, taps, channels, panel, read };
+        let mut packed = Packed {
+            gpu: gpu.clone(),
+            segments: Arc::default(),
+            n,
+            taps,
+            channels,
+            panel,
+            read,
+            parameter: None,
+        };
+        let mut segments = Vec::new();
         let panel_bytes = packed.panel_vectors() * if half { 8 } else { 16 };
         let panels = n.div_ceil(panel);
         let most = (gpu.facts().limits.binding_bytes as usize / panel_bytes.max(1) / batch.max(1)).max(1);
@@ -209,8 +286,9 @@ impl Packed {
                 ReadB::Texel16 => texture(Texel::Words)?,
                 ReadB::Buffer32 | ReadB::Buffer16 => Store::Buffer(gpu.alloc(&what, bytes)?),
             };
-            packed.segments.push(Segment { store, bytes, panel_first, n_panels });
+            segments.push(Segment { store, bytes, panel_first, n_panels });
         }
+        packed.segments = segments.into();
         Ok(packed)
     }
 
@@ -222,6 +300,11 @@ impl Packed {
     /// Vectors of 4 columns in one panel.
     pub(super) fn panel_vectors(&self) -> usize {
         self.taps * self.units() * self.panel
+    }
+
+    /// The device.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// Columns: outputs of the layer.
@@ -240,6 +323,22 @@ impl Packed {
     }
 }
 
+/// The kind of a tensor of floats, as a source of weights.
+fn source_type(x: &Tensor) -> Result<SourceType> {
+    Ok(match x.scalar("weights")? {
+        Scalar::F32 => SourceType::F32,
+        Scalar::F16 => SourceType::F16,
+    })
+}
+
+/// `-> 320`
+impl fmt::Display for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let half = matches!(self.read, ReadB::Buffer16 | ReadB::Texel16);
+        write!(f, "-> {}{}", self.n, if half { ", f16 weights" } else { "" })
+    }
+}
+
 /// A source's sizes and order.
 struct Form {
     n: usize,
@@ -255,7 +354,7 @@ struct Form {
 impl Segment {
     /// Packs `panels` panels from panel `first` of the whole matrix on.
     fn pack(
-        &mut self,
+        &self,
         gpu: &Gpu,
         source: &Binding,
         source0: usize,

@@ -49,6 +49,7 @@ impl Tensor {
     }
 
     fn pool2d(&self, op: &str, program: &Kernel, kernel: [usize; 2], stride: [usize; 2]) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("{op} {self} {}x{}", kernel[0], kernel[1]));
         let &[batch, in_height, in_width, channels] = self.shape() else {
             let detail = format!("wanted [batch, height, width, channels], got {:?}", self.shape());
             return Err(Error::shape(op, detail));

@@ -57,6 +57,7 @@ impl Tensor {
     }
 
     fn reduce(&self, op: &'static str, axes: &[usize], kind: Kind) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("{op} {self} over {axes:?}"));
         self.scalar(op)?;
         let twice = |at: usize| axes[..at].contains(&axes[at]);
         if let Some(at) = (0..axes.len()).find(|&at| axes[at] >= self.rank() || twice(at)) {

@@ -21,6 +21,7 @@ impl Tensor {
     ///
     /// Errors: on a scalar, on ids.
     pub fn softmax(&self) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("softmax {self}"));
         let (rows, cols) = rows_of(self, "softmax")?;
         let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
         if self.is_empty() {

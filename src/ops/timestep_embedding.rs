@@ -46,6 +46,7 @@ impl Tensor {
         freq_shift: f64,
     ) -> Result<Tensor> {
         let op = "timestep_embedding";
+        let _op = gpu.op(|| format!("{op} [{}, {dim}]", timesteps.len()));
         let half = (dim / 2) as f64;
         if dim < 2 || freq_shift.is_nan() || freq_shift >= half {
             let detail = format!("wanted dim above 2 times freq_shift, got {dim} and {freq_shift}");

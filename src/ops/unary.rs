@@ -132,6 +132,7 @@ impl Tensor {
     }
 
     fn unary(&self, op: &'static str, kind: u32, a: f32, b: f32) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("{op} {self}"));
         let scalar = self.scalar(op)?;
         let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
         let variant = Variant { scalar, width: 4, workgroup: self.gpu().flat_workgroup() };

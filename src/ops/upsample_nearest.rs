@@ -35,6 +35,7 @@ impl Tensor {
     /// Errors: on other ranks, on ids, from an empty image to one that is not.
     pub fn upsample_nearest(&self, height: usize, width: usize) -> Result<Tensor> {
         let op = "upsample_nearest";
+        let _op = self.gpu().op(|| format!("{op} {self} -> {height}x{width}"));
         let &[batch, in_height, in_width, channels] = self.shape() else {
             let detail = format!("wanted [batch, height, width, channels], got {:?}", self.shape());
             return Err(Error::shape(op, detail));

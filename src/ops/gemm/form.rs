@@ -45,6 +45,18 @@ pub(in crate::ops) enum ReadB {
     Texel16,
 }
 
+impl ReadB {
+    /// The shader's piece that declares and reads B.
+    pub(in crate::ops) fn text(self) -> &'static str {
+        match self {
+            ReadB::Buffer32 => shaders!("gemm_read_b32"),
+            ReadB::Buffer16 => shaders!("gemm_read_b16"),
+            ReadB::Texel32 => shaders!("gemm_read_b32_texel"),
+            ReadB::Texel16 => shaders!("gemm_read_b16_texel"),
+        }
+    }
+}
+
 /// One form of the kernel; every combination is validated by a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Form {
@@ -107,12 +119,6 @@ impl Form {
             ReadA::Four => shaders!("gemm_read4"),
             ReadA::Texel => shaders!("gemm_read_texel"),
         };
-        let read_b = match self.read_b {
-            ReadB::Buffer32 => shaders!("gemm_read_b32"),
-            ReadB::Buffer16 => shaders!("gemm_read_b16"),
-            ReadB::Texel32 => shaders!("gemm_read_b32_texel"),
-            ReadB::Texel16 => shaders!("gemm_read_b16_texel"),
-        };
         let write = if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") };
         let reader = match self.reader {
             Reader::Rows => shaders!("gemm_rows"),
@@ -127,7 +133,16 @@ impl Form {
             other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
         };
         let activation = format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
-        let parts = [shaders!("gemm"), &activation, read_a, read_b, write, reader, common::INDEX, &product];
+        let parts = [
+            shaders!("gemm"),
+            &activation,
+            read_a,
+            self.read_b.text(),
+            write,
+            reader,
+            common::INDEX,
+            &product,
+        ];
         parts.join("\n")
     }
 }

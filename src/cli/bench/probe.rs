@@ -1,0 +1,318 @@
+//! Probes: how fast a device computes when it does nothing else, and how fast it copies.
+//!
+//! No form of such a kernel is the best everywhere, so each device gets the one that ran best there.
+//! Registers only: on lavapipe many scalars over a long stretch of straight code win, on cards vectors.
+
+use super::roofline::Roof;
+use crate::error::Result;
+use crate::gpu::{Binding, Buffer, Class, Gpu, Launch, Op, Program, Scalar, Variant, Work};
+
+/// Turns of a loop that every adapter counts right.
+const MAX_TURNS: f64 = 60_000.0;
+
+/// A multiply-add kernel, by what its inner loop looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fma {
+    scalar: Scalar,
+    /// Lanes of one accumulator.
+    lanes: u32,
+    /// Accumulators that do not wait for each other.
+    accumulators: u32,
+    /// Steps of each in one turn of the loop.
+    steps: u32,
+    workgroup: u32,
+    groups: u32,
+    turns: u32,
+}
+
+/// A copy kernel: vectors of 4 floats that one invocation moves, and invocations of a workgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Copy {
+    vectors: u32,
+    workgroup: u32,
+}
+
+/// The best kernels of a device, with buffers to run on.
+pub(super) struct Probes {
+    gpu: Gpu,
+    fma: Fma,
+    fma_f16: Option<Fma>,
+    copy: Copy,
+    sink: Buffer,
+    from: Buffer,
+    to: Buffer,
+}
+
+/// Rates of several runs: FLOPs or bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rate {
+    /// Of the fastest run.
+    pub(super) best: f64,
+    /// Half of the runs were faster.
+    pub(super) median: f64,
+}
+
+impl Probes {
+    /// Tries the forms and keeps the best of each kind.
+    ///
+    /// Errors: GPU trouble.
+    pub(super) fn new(gpu: &Gpu) -> Result<Probes> {
+        let software = gpu.facts().class == Class::Software;
+        // More than any cache holds.
+        let bytes = if software { 128 << 20 } else { 1 << 30 }.min(gpu.facts().limits.binding_bytes);
+        let mut probes = Probes {
+            gpu: gpu.clone(),
+            fma: forms(Scalar::F32, software)[0],
+            fma_f16: None,
+            copy: Copy { vectors: 4, workgroup: 64 },
+            sink: gpu.alloc("probe", 4 * 256 * 4096)?,
+            from: gpu.alloc("probe", bytes)?,
+            to: gpu.alloc("probe", bytes)?,
+        };
+        probes.fma = probes.best_fma(Scalar::F32, software)?;
+        if gpu.facts().features.f16 {
+            probes.fma_f16 = Some(probes.best_fma(Scalar::F16, software)?);
+        }
+        let mut best = (0.0, probes.copy);
+        for (vectors, workgroup) in [1, 2, 4, 8, 16].into_iter().flat_map(|v| [(v, 64), (v, 256)]) {
+            probes.copy = Copy { vectors, workgroup };
+            probes.bytes(1)?; // compiles
+            let rate = probes.bytes(2)?.best;
+            if rate > best.0 {
+                best = (rate, probes.copy);
+            }
+        }
+        probes.copy = best.1;
+        Ok(probes)
+    }
+
+    /// What the device can do now, by the middle of a few short runs.
+    pub(super) fn roof(&self) -> Result<Roof> {
+        Ok(Roof { flops: self.flops(Scalar::F32, 3)?.median, bytes: self.bytes(3)?.median })
+    }
+
+    /// FLOPs per second of a number type; 0 where the device does not have it.
+    pub(super) fn flops(&self, scalar: Scalar, runs: usize) -> Result<Rate> {
+        match (scalar, self.fma_f16) {
+            (Scalar::F32, _) => self.rate_of(&self.fma, runs),
+            (Scalar::F16, Some(fma)) => self.rate_of(&fma, runs),
+            (Scalar::F16, None) => Ok(Rate { best: 0.0, median: 0.0 }),
+        }
+    }
+
+    /// Bytes read and written per second.
+    pub(super) fn bytes(&self, runs: usize) -> Result<Rate> {
+        let bytes = self.to.bytes();
+        let Copy { vectors, workgroup } = self.copy;
+        let total = bytes / 16;
+        let copy = self.copy;
+        let launch = || {
+            self.gpu.run(&Launch {
+                program: Program::generated(
+                    "copy_probe",
+                    "forward",
+                    Variant { scalar: Scalar::F32, width: 4, workgroup },
+                    u64::from(vectors),
+                    &|| copy.text(),
+                ),
+                params: &(total as u32).to_le_bytes(),
+                inputs: &[Binding::new(&self.from, 0, bytes)],
+                outputs: &[Binding::new(&self.to, 0, bytes)],
+                groups: self.gpu.grid("copy", total.div_ceil(u64::from(vectors * workgroup)))?,
+                work: Work { flops: 0, bytes: 2 * bytes },
+            })
+        };
+        self.rate((2 * bytes) as f64, runs, launch)
+    }
+
+    /// The copy kernel's form, for people.
+    pub(super) fn copy_form(&self) -> String {
+        let Copy { vectors, workgroup } = self.copy;
+        format!("{vectors} x vec4 per invocation, workgroups of {workgroup}")
+    }
+
+    /// The multiply-add kernel's form, for people.
+    pub(super) fn fma_form(&self, scalar: Scalar) -> String {
+        match (scalar, self.fma_f16) {
+            (Scalar::F32, _) => self.fma.describe(),
+            (Scalar::F16, Some(fma)) => fma.describe(),
+            (Scalar::F16, None) => String::new(),
+        }
+    }
+
+    fn best_fma(&self, scalar: Scalar, software: bool) -> Result<Fma> {
+        let target_s = if software { 0.02 } else { 0.005 };
+        let mut best: Option<(f64, Fma)> = None;
+        for mut form in forms(scalar, software) {
+            self.rate_of(&form, 1)?; // compiles
+            for _ in 0..3 {
+                let rate = self.rate_of(&form, 1)?.best;
+                let turns = f64::from(form.turns) * target_s * rate / form.flops();
+                form.turns = turns.clamp(1.0, MAX_TURNS) as u32;
+            }
+            let rate = self.rate_of(&form, 3)?.best;
+            if best.is_none_or(|(most, _)| rate > most) {
+                best = Some((rate, form));
+            }
+        }
+        Ok(best.map_or(forms(scalar, software)[0], |(_, form)| form))
+    }
+
+    fn rate_of(&self, form: &Fma, runs: usize) -> Result<Rate> {
+        let params = [form.turns, 0.999_f32.to_bits(), 0.001_f32.to_bits()];
+        let launch = || {
+            self.gpu.run(&Launch {
+                program: Program::generated(
+                    "fma_probe",
+                    "forward",
+                    Variant { scalar: form.scalar, width: 4, workgroup: form.workgroup },
+                    form.key(),
+                    &|| form.text(),
+                ),
+                params: bytemuck::cast_slice(&params),
+                inputs: &[],
+                outputs: &[Binding::new(&self.sink, 0, self.sink.bytes())],
+                groups: [form.groups, 1, 1],
+                work: Work { flops: form.flops() as u64, bytes: 0 },
+            })
+        };
+        self.rate(form.flops(), runs, launch)
+    }
+
+    fn rate(&self, amount: f64, runs: usize, launch: impl Fn() -> Result<()>) -> Result<Rate> {
+        let listener = self.gpu.listen()?;
+        for _ in 0..runs.max(1) {
+            launch()?;
+        }
+        let mut seconds: Vec<f64> = listener.finish()?.ops.iter().map(Op::seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        // A clock too coarse for a run must not make the rate endless.
+        let rate = |seconds: f64| amount / seconds.max(1e-9);
+        Ok(Rate { best: rate(seconds[0]), median: rate(seconds[seconds.len() / 2]) })
+    }
+}
+
+/// Forms worth a try.
+fn forms(scalar: Scalar, software: bool) -> Vec<Fma> {
+    let (workgroup, groups) = if software { (64, 64) } else { (256, 4096) };
+    let form = |(lanes, accumulators, steps)| Fma {
+        scalar,
+        lanes,
+        accumulators,
+        steps,
+        workgroup,
+        groups,
+        turns: 8,
+    };
+    let shapes: &[_] = if software {
+        &[(1, 12, 64), (4, 3, 32)]
+    } else {
+        &[(4, 8, 8), (4, 4, 16), (2, 8, 16), (1, 16, 16), (1, 8, 32)]
+    };
+    shapes.iter().copied().map(form).collect()
+}
+
+impl Fma {
+    fn flops(&self) -> f64 {
+        let per_turn = 2 * self.lanes * self.accumulators * self.steps;
+        f64::from(self.groups * self.workgroup) * f64::from(self.turns) * f64::from(per_turn)
+    }
+
+    fn key(&self) -> u64 {
+        u64::from(self.lanes) | u64::from(self.accumulators) << 8 | u64::from(self.steps) << 16
+    }
+
+    fn describe(&self) -> String {
+        let lanes = if self.lanes == 1 { String::new() } else { format!(" of vec{}", self.lanes) };
+        format!("{} accumulators{lanes}, {} steps a turn", self.accumulators, self.steps)
+    }
+
+    fn text(&self) -> String {
+        let kind = if self.lanes == 1 { "scalar".into() } else { format!("vec{}<scalar>", self.lanes) };
+        let places: Vec<String> = (0..self.accumulators).map(|i| format!("x{i}")).collect();
+        let start: String = (0..self.accumulators)
+            .map(|i| format!("    var x{i} = acc(scalar(f32(id.x % 64u) * 0.001 + {i}.0));\n"))
+            .collect();
+        let turn: String = places.iter().map(|x| format!("{x} = fma({x}, a, b); ")).collect();
+        let turn = format!("        {turn}\n").repeat(self.steps as usize);
+        let sum = places.join(" + ");
+        let lanes: Vec<String> = match self.lanes {
+            1 => vec!["sum".into()],
+            n => ["sum.x", "sum.y", "sum.z", "sum.w"][..n as usize].iter().map(ToString::to_string).collect(),
+        };
+        format!(
+            "struct Params {{ turns: u32, a: f32, b: f32 }}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+alias acc = {kind};
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(global_invocation_id) id: vec3u) {{
+    let a = acc(scalar(params.a));
+    let b = acc(scalar(params.b));
+{start}    for (var turn = 0u; turn < params.turns; turn++) {{
+{turn}    }}
+    let sum = {sum};
+    y[id.x] = f32({});
+}}
+",
+            lanes.join(" + ")
+        )
+    }
+}
+
+impl Copy {
+    fn text(&self) -> String {
+        let vectors = self.vectors;
+        let moves: String = (0..vectors)
+            .map(|i| {
+                format!("    if (at + {i}u * WG < params.n) {{ y[at + {i}u * WG] = x[at + {i}u * WG]; }}\n")
+            })
+            .collect();
+        format!(
+            "struct Params {{ n: u32 }}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) local: u32) {{
+    let at = (group.x + group.y * groups.x) * (WG * {vectors}u) + local;
+{moves}}}
+"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::validate;
+
+    #[test]
+    fn every_form_validates() {
+        for (scalar, software) in
+            [(Scalar::F32, true), (Scalar::F32, false), (Scalar::F16, true), (Scalar::F16, false)]
+        {
+            for form in forms(scalar, software) {
+                let variant = Variant { scalar, width: 4, workgroup: form.workgroup };
+                let generate = || form.text();
+                let program = Program::generated("fma_probe", "forward", variant, form.key(), &generate);
+                let fields = [("turns", 0), ("a", 4), ("b", 8)];
+                validate(&form.describe(), &program.text(true), &fields);
+            }
+        }
+        let copy = Copy { vectors: 8, workgroup: 64 };
+        let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: 64 };
+        let generate = || copy.text();
+        let program = Program::generated("copy_probe", "forward", variant, 8, &generate);
+        validate("copy", &program.text(false), &[("n", 0)]);
+    }
+
+    #[test]
+    fn flops_are_counted_whole() {
+        let form = Fma { turns: 10, ..forms(Scalar::F32, true)[0] };
+        assert_eq!(form.flops(), 64.0 * 64.0 * 10.0 * 2.0 * 12.0 * 64.0);
+    }
+}

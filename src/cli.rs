@@ -105,6 +105,7 @@ impl Shell {
             family: self.kernels.family(),
             checks: if self.checked { Checks::All } else { Checks::Auto },
             check_finite: self.check_finite,
+            tuning: std::env::var_os("MINDREEL_TUNING").filter(|path| !path.is_empty()).map(Into::into),
             ..Default::default()
         }
     }

@@ -5,6 +5,7 @@
 //! it would cost, so that peak memory is known before anything is allocated.
 
 mod adapter;
+mod cores;
 mod family;
 mod kernel;
 mod pipelines;
@@ -14,6 +15,7 @@ mod replay;
 mod scope;
 mod texture;
 mod trace;
+mod tuning;
 mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
@@ -22,6 +24,7 @@ pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
 pub use replay::Replay;
 pub use scope::Scope;
+pub use tuning::{Trial, Tuning};
 pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
 pub use trace::{
     Bound, Kind as ResourceKind, Launched, Listener, Op, ProgramText, Resource, Span, Step, Trace,
@@ -32,6 +35,7 @@ use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
 use scope::Ears;
+use tuning::Known;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,6 +49,7 @@ struct Inner {
     device: Option<Device>,
     /// Whether ops are to be named: someone takes a trace or watches for NaN.
     heard: AtomicBool,
+    known: Arc<Known>,
     state: Mutex<State>,
 }
 
@@ -117,7 +122,8 @@ impl Gpu {
             on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
         });
         let pipelines = Some(Pipelines::new(&device, &facts));
-        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines);
+        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines, Arc::default());
+        gpu.load_tuning(options.tuning.as_deref())?;
         if options.check_finite {
             gpu.watch()?;
         }
@@ -126,7 +132,7 @@ impl Gpu {
 
     /// A plan of this device: the same limits and features, no memory, no commands.
     pub fn planner(&self) -> Gpu {
-        Gpu::with(self.0.facts.clone(), None, None)
+        Gpu::with(self.0.facts.clone(), None, None, self.0.known.clone())
     }
 
     /// A plan where no device is at hand, with the limits of the software adapter.
@@ -158,10 +164,15 @@ impl Gpu {
             family: Family::Subgroup,
             checks: Checks::Auto,
         };
-        Gpu::with(facts, None, None)
+        Gpu::with(facts, None, None, Arc::default())
     }
 
-    fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>) -> Gpu {
+    fn with(
+        facts: Facts,
+        device: Option<Device>,
+        pipelines: Option<Pipelines>,
+        known: Arc<Known>,
+    ) -> Gpu {
         let state = State {
             pool: Pool::default(),
             recorder: Recorder::default(),
@@ -169,7 +180,12 @@ impl Gpu {
             counts: Counts::default(),
             ears: Ears::default(),
         };
-        Gpu(Arc::new(Inner { facts, device, heard: AtomicBool::new(false), state: Mutex::new(state) }))
+        let heard = AtomicBool::new(false);
+        Gpu(Arc::new(Inner { facts, device, heard, known, state: Mutex::new(state) }))
+    }
+
+    fn known(&self) -> &Known {
+        &self.0.known
     }
 
     /// Name, driver, features and limits.

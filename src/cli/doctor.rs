@@ -8,6 +8,7 @@ use crate::error::{Error, Result, bytes};
 use crate::gpu::{self, Checks, Class, Facts, Gpu, Options};
 use crate::models::{Inputs, Preset, presets};
 use crate::nn::Precision;
+use crate::ops::matrix_units;
 use selftest::Outcome;
 use serde_json::{Value, json};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -56,6 +57,10 @@ pub(super) fn run(_args: &Args, shell: &Shell) -> Result<()> {
     };
     text += &format!("\nkernels  {}\n", gpu.facts().family);
     report["kernels"] = json!(gpu.facts().family.name());
+    if let Some(found) = matrix_units(&gpu) {
+        text += &format!("matrix units  {found}\n");
+        report["matrix_units"] = json!(found);
+    }
     let outcomes = self_test(&gpu, shell, "self-test");
     text += &format!("\nself-test on adapter {}, against f64 on the host\n", gpu.facts().index);
     text += &outcomes.iter().map(outcome_text).collect::<String>();

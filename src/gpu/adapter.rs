@@ -2,6 +2,7 @@
 
 use super::family::{Checks, Family};
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 
 /// What kind of machine runs the kernels; the first thing a kernel's variant is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,13 +96,16 @@ pub struct Options {
     pub family: Option<Family>,
     /// Which kernels keep their run-time checks.
     pub checks: Checks,
+    /// A table of measured choices (see [`super::Tuning`]), in place of the one that is part of the program.
+    pub tuning: Option<PathBuf>,
     /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
     pub check_finite: bool,
 }
 
 impl Options {
     /// What the environment asks for: `MINDREEL_ADAPTER` (index or name), `MINDREEL_KERNELS` (`auto` or a
-    /// family), `MINDREEL_CHECKED=1` and `MINDREEL_UNCHECKED=1` (run-time checks in all kernels, in none).
+    /// family), `MINDREEL_CHECKED=1` and `MINDREEL_UNCHECKED=1` (run-time checks in all kernels, in none), and
+    /// `MINDREEL_TUNING` (file of a table of measured choices).
     ///
     /// Errors: [`Error::Setting`] for a family that is none.
     pub fn from_env() -> Result<Options> {
@@ -114,7 +118,8 @@ impl Options {
             (false, false) => Checks::Auto,
         };
         let family = family.map(|name| name.parse()).transpose()?;
-        Ok(Options { adapter: text("MINDREEL_ADAPTER"), family, checks, ..Default::default() })
+        let tuning = text("MINDREEL_TUNING").map(PathBuf::from);
+        Ok(Options { adapter: text("MINDREEL_ADAPTER"), family, checks, tuning, ..Default::default() })
     }
 }
 

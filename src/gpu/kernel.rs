@@ -113,7 +113,10 @@ impl<'a> Program<'a> {
             Source::Generated(generate) => generate(),
             Source::Kept(text) => return text.replace(UNIFORM, place),
         };
-        prelude(self.variant) + &body.replace("@group(0) @binding(0) var<uniform> params", place)
+        let text = prelude(self.variant) + &body.replace("@group(0) @binding(0) var<uniform> params", place);
+        // What a kernel enables of the language stands before everything else.
+        let (enabled, rest): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("enable "));
+        [enabled, rest].concat().join("\n") + "\n"
     }
 }
 

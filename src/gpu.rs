@@ -7,6 +7,7 @@
 mod adapter;
 mod cores;
 mod family;
+mod guards;
 mod kernel;
 mod pipelines;
 mod pool;
@@ -24,21 +25,22 @@ pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
 pub use replay::Replay;
 pub use scope::Scope;
-pub use tuning::{Trial, Tuning};
 pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
 pub use trace::{
     Bound, Kind as ResourceKind, Launched, Listener, Op, ProgramText, Resource, Span, Step, Trace,
 };
+pub use tuning::{Trial, Tuning};
 
 use crate::error::{Error, Result};
+use guards::{GUARD_BYTES, Guards};
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
 use scope::Ears;
-use tuning::Known;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tuning::Known;
 
 /// A device, or a plan of one. Cloning shares it.
 #[derive(Clone)]
@@ -66,6 +68,7 @@ struct State {
     pipelines: Option<Pipelines>,
     counts: Counts,
     ears: Ears,
+    guards: Guards,
 }
 
 /// What has been asked of a device since it was opened.
@@ -106,6 +109,11 @@ impl Gpu {
         }
         facts.choose_family(options.family)?;
         facts.checks = options.checks;
+        facts.guards = options.guards;
+        if options.guards && options.check_finite {
+            let detail = "guard words are not finite: look for one or the other";
+            return Err(Error::setting("guards", detail));
+        }
         let (device, queue) = adapter::open(&facts, &adapter)?;
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>| {
@@ -163,22 +171,19 @@ impl Gpu {
             },
             family: Family::Subgroup,
             checks: Checks::Auto,
+            guards: false,
         };
         Gpu::with(facts, None, None, Arc::default())
     }
 
-    fn with(
-        facts: Facts,
-        device: Option<Device>,
-        pipelines: Option<Pipelines>,
-        known: Arc<Known>,
-    ) -> Gpu {
+    fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>, known: Arc<Known>) -> Gpu {
         let state = State {
             pool: Pool::default(),
             recorder: Recorder::default(),
             pipelines,
             counts: Counts::default(),
             ears: Ears::default(),
+            guards: Guards::default(),
         };
         let heard = AtomicBool::new(false);
         Gpu(Arc::new(Inner { facts, device, heard, known, state: Mutex::new(state) }))
@@ -258,14 +263,20 @@ impl Gpu {
                 available: limit,
             });
         }
-        let class = Pool::size_class(bytes).min(limit);
+        let (class, base) = match self.facts().guards {
+            true => (guards::class(bytes), GUARD_BYTES),
+            false => (Pool::size_class(bytes).min(limit), 0),
+        };
         let Held { id, raw } =
-            self.held(what, (class, Kind::Buffer), |device| device.create_buffer(class))?;
+            self.held(what, (class, Kind::Buffer), |device| device.create_buffer(class + 2 * base))?;
         let raw = match raw {
             Some(Raw::Buffer(raw)) => Some(raw),
             _ => None,
         };
-        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
+        if let (1.., Some(raw), Some(device)) = (base, &raw, &self.0.device) {
+            self.state().guards.watch(device, id, what, raw, class);
+        }
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, base, content: Content::default() })
     }
 
     /// A texture of at least `texels`, its content undefined; `what` names it in a refusal. Filled by
@@ -394,8 +405,9 @@ impl Gpu {
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
         let command = match (&from.raw, &to.raw) {
-            (Some(from), Some(to)) => {
-                let (from, to) = (from.clone(), to.clone());
+            (Some(raw_from), Some(raw_to)) => {
+                let (from_offset, to_offset) = (from.base + from_offset, to.base + to_offset);
+                let (from, to) = (raw_from.clone(), raw_to.clone());
                 Some(state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes }))
             }
             _ => None,
@@ -414,8 +426,9 @@ impl Gpu {
         let mut state = self.state();
         state.counts.work.bytes += 2 * texels * TEXEL_BYTES;
         let command = match (&from.raw, &to.raw) {
-            (Some(from), Some((to, _))) => {
-                let (from, to) = (from.clone(), to.clone());
+            (Some(raw), Some((to, _))) => {
+                let from_offset = from.base + from_offset;
+                let (from, to) = (raw.clone(), to.clone());
                 Some(state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels }))
             }
             _ => None,
@@ -430,7 +443,7 @@ impl Gpu {
         drop(state);
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else { return Ok(()) };
         for (at, piece) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
-            device.queue.write_buffer(raw, offset + at as u64 * PIECE_BYTES, piece);
+            device.queue.write_buffer(raw, buffer.base + offset + at as u64 * PIECE_BYTES, piece);
             if bytes.len() as u64 > PIECE_BYTES {
                 device.queue.submit([]); // lets the staging memory of this piece go
                 self.wait()?;
@@ -453,7 +466,7 @@ impl Gpu {
         let mut at = 0;
         while at < bytes {
             let piece = PIECE_BYTES.min(bytes - at);
-            device.read_piece(raw, offset + at, piece, &mut out)?;
+            device.read_piece(raw, buffer.base + offset + at, piece, &mut out)?;
             self.check()?;
             at += piece;
         }
@@ -548,6 +561,7 @@ impl Gpu {
 impl State {
     fn trim(&mut self, keep: u64) {
         let gone = self.pool.trim(keep);
+        self.guards.let_go(&gone);
         if let Some(pipelines) = &mut self.pipelines {
             pipelines.forget(&gone);
         }

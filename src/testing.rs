@@ -95,3 +95,17 @@ pub(crate) fn validate(label: &str, text: &str, fields: &[(&str, usize)]) {
     let wanted: Vec<_> = fields.iter().map(|(name, at)| (name.to_string(), *at)).collect();
     assert_eq!(found, wanted, "{label}: Params");
 }
+
+/// WGSL that naga turns into SPIR-V, as Vulkan drivers get it: kernels that no adapter at hand runs.
+#[track_caller]
+pub(crate) fn translate(label: &str, text: &str) {
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    let info =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    let options = naga::back::spv::Options { lang_version: (1, 4), ..Default::default() };
+    naga::back::spv::write_vec(&module, &info, &options, None)
+        .unwrap_or_else(|error| panic!("{label}: no SPIR-V: {error}"));
+}

@@ -75,6 +75,8 @@ pub struct Facts {
     pub family: Family,
     /// Which kernels keep their run-time checks.
     pub checks: Checks,
+    /// Buffers lie between guard words.
+    pub guards: bool,
 }
 
 /// How a device is to be opened. `Options::default()` takes the best adapter with all it offers.
@@ -98,6 +100,8 @@ pub struct Options {
     pub checks: Checks,
     /// A table of measured choices (see [`super::Tuning`]), in place of the one that is part of the program.
     pub tuning: Option<PathBuf>,
+    /// Every buffer lies between guard words (see [`super::Gpu::broken_guards`]): for tests.
+    pub guards: bool,
     /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
     pub check_finite: bool,
 }
@@ -196,6 +200,7 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
     Facts {
         family: Family::by_rule(class, &offered),
         checks: Checks::default(),
+        guards: false,
         index: 0,
         name: info.name,
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),

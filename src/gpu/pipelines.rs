@@ -66,8 +66,9 @@ fn resource<'a>(binding: &Binding<'a>) -> wgpu::BindingResource<'a> {
     match *binding {
         Binding::Buffer { buffer, offset, bytes } => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: buffer.raw.as_ref().expect(REAL),
-            offset,
-            size: std::num::NonZeroU64::new(bytes),
+            offset: buffer.base + offset,
+            // With guards a binding reaches over those behind its buffer.
+            size: std::num::NonZeroU64::new(bytes + buffer.base),
         }),
         Binding::Texture(texture) => wgpu::BindingResource::TextureView(&texture.raw.as_ref().expect(REAL).1),
     }

@@ -340,7 +340,6 @@ impl Product<'_> {
         let wide_c = [self.b.n, self.c_stride, self.c_offset].iter().all(|v| v % 4 == 0);
         let unit_a = match choice.tile {
             Tile::Matrix(_) if choice.is_direct() => 1,
-            Tile::Matrix(_) => 8,
             _ if wide_a => 4,
             _ => 1,
         };
@@ -509,7 +508,7 @@ impl Product<'_> {
         let shape = self.shape();
         let table = gpu.tuning().filter(|table| table.kernels == KERNELS);
         let measured = table.as_ref().and_then(|table| table.choices.get(&shape.bucket()));
-        let trial = if shape.half && shape.eights { trial::of(gpu) } else { None };
+        let trial = if shape.half && shape.wide { trial::of(gpu) } else { None };
         choice::choose(gpu.facts(), trial, measured.map(String::as_str), &shape)
     }
 
@@ -524,7 +523,7 @@ impl Product<'_> {
             batch: self.batch,
             panel: self.b.panel as u32,
             half,
-            eights: every(8),
+            wide: self.is_wide_a(),
             sixteens: every(16),
             plain: self.image.is_none() && self.batch == 1,
         }
@@ -688,7 +687,7 @@ mod tests {
                         batch: 1,
                         panel: if case.n <= 32 { 32 } else { 64 },
                         half,
-                        eights: false,
+                        wide: false,
                         sixteens: false,
                         plain: false,
                     };

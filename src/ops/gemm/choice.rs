@@ -16,8 +16,8 @@ pub(super) struct Shape {
     pub panel: u32,
     /// Both operands are f16.
     pub half: bool,
-    /// Matrix units can read A: channels, strides and starts are multiples of 8.
-    pub eights: bool,
+    /// A is read 4 at once.
+    pub wide: bool,
     /// Fragments can be read straight from the panels: channels are multiples of 16.
     pub sixteens: bool,
     /// A is a matrix and C of this launch not cut: whole tiles of it can be read without staging.
@@ -59,7 +59,7 @@ impl Shape {
     /// Its row in a table: sizes rounded up to powers of two, and what else decides.
     pub(super) fn bucket(&self) -> String {
         let size = |v: usize| v.max(1).next_power_of_two();
-        let kind = match (self.half, self.half && self.eights) {
+        let kind = match (self.half, self.half && self.wide) {
             (false, _) => "f32",
             (true, false) => "f16 odd",
             (true, true) => "f16",
@@ -95,7 +95,7 @@ impl Shape {
             Tile::Matrix(tile) => {
                 facts.features.matrix_edge == Some(tile.edge)
                     && self.half
-                    && self.eights
+                    && self.wide
                     && self.panel == 64
                     && match tile.load {
                         Load::Staged => true,
@@ -239,7 +239,7 @@ mod tests {
 
     fn shape(m: usize, n: usize, k: usize, half: bool) -> Shape {
         let panel = if n <= 32 { 32 } else { 64 };
-        Shape { m, n, k, batch: 1, panel, half, eights: true, sixteens: true, plain: true }
+        Shape { m, n, k, batch: 1, panel, half, wide: true, sixteens: true, plain: true }
     }
 
     fn trial(staged: bool, direct: bool) -> Trial {
@@ -259,11 +259,17 @@ mod tests {
         assert_eq!(name(&plain, None, 20, 1280, 5120, false), "tiled 32x64x16 4x4, slices 6");
         assert_eq!(name(&plain, None, 9216, 4, 2880, false), "tiled 32x32x16 4x4, slices 1");
         let (units, both) = (card(true), trial(true, true));
-        assert_eq!(name(&units, Some(&both), 4096, 4096, 4096, true), "matrix 128x128 64x64 16 staged, slices 1");
+        assert_eq!(
+            name(&units, Some(&both), 4096, 4096, 4096, true),
+            "matrix 128x128 64x64 16 staged, slices 1"
+        );
         assert_eq!(name(&units, Some(&both), 4096, 4096, 4096, false), "tiled 128x128x16 8x8, slices 1");
         assert_eq!(name(&units, Some(&both), 1024, 640, 640, true), "matrix 64x64 32x32 16 staged, slices 1");
         let (direct, none) = (trial(false, true), trial(false, false));
-        assert_eq!(name(&units, Some(&direct), 4096, 4096, 4096, true), "matrix 64x64 32x32 16 direct, slices 1");
+        assert_eq!(
+            name(&units, Some(&direct), 4096, 4096, 4096, true),
+            "matrix 64x64 32x32 16 direct, slices 1"
+        );
         assert_eq!(name(&units, Some(&direct), 4097, 4096, 4096, true), "tiled 128x128x16 8x8, slices 1");
         assert_eq!(name(&units, Some(&none), 4096, 4096, 4096, true), "tiled 128x128x16 8x8, slices 1");
         let software = Gpu::plan().facts().clone();

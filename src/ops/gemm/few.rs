@@ -52,8 +52,8 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     line(format!(
         "        let unit = block * {along_k}u + k_lane;\n\
          \x20       let there = unit < params.units;\n\
-         \x20       let from = min(unit, params.units - 1u);\n\
-         \x20       let at = panel + (tap * params.units + from) * {}u;",
+         \x20       let unit_at = min(unit, params.units - 1u);\n\
+         \x20       let at = panel + (tap * params.units + unit_at) * {}u;",
         4 * panel4
     ));
     for k in 0..4 {
@@ -61,7 +61,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     }
     for r in 0..rows {
         line(format!(
-            "        let a{r} = select(vec4<f32>(), read_a(place{r}, from), there);\n\
+            "        let a{r} = select(vec4<f32>(), read_a(place{r}, unit_at), there);\n\
              \x20       c{r} = c{r} + a{r}.x * b0 + a{r}.y * b1 + a{r}.z * b2 + a{r}.w * b3;"
         ));
     }

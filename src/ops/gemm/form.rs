@@ -94,7 +94,9 @@ impl Form {
             Reader::Image => shaders!("gemm_image"),
         };
         let (reads, product) = match self.tile {
-            Tile::Subgroup { rows } => (read_a.to_string() + self.read_b.text(), subgroup::product(self, rows)),
+            Tile::Subgroup { rows } => {
+                (read_a.to_string() + self.read_b.text(), subgroup::product(self, rows))
+            }
             Tile::Few { rows } => (read_a.to_string() + self.read_b.text(), few::product(self, rows)),
             Tile::Tiled(tile) => (read_a.to_string() + self.read_b.text(), tiled::product(self, tile)),
             Tile::Matrix(tile) => (matrix::readers(tile), matrix::product(self, tile)),
@@ -105,7 +107,8 @@ impl Form {
             _ => self.write().to_string(),
         };
         let activation = if self.split { activation(Activation::None) } else { activation(self.activation) };
-        let enable = if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
+        let enable =
+            if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
         [enable, shaders!("gemm"), &activation, &reads, &finish, reader, common::INDEX, &product].join("\n")
     }
 
@@ -149,11 +152,19 @@ mod tests {
             let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
             let label = format!("{form:?} {scalar:?}");
             crate::testing::validate(&label, &program.text(true), Params::FIELDS);
+            if matches!(form.tile, Tile::Matrix(_)) {
+                crate::testing::translate(&label, &program.text(true));
+            }
         }
     }
 
     /// Every reader and writer of the forms of a tile.
-    fn check_tile(keys: &mut std::collections::HashSet<u64>, tile: Tile, panel: u32, reads: &[(ReadA, ReadB)]) {
+    fn check_tile(
+        keys: &mut std::collections::HashSet<u64>,
+        tile: Tile,
+        panel: u32,
+        reads: &[(ReadA, ReadB)],
+    ) {
         for &(read_a, read_b) in reads {
             for reader in [Reader::Rows, Reader::Image] {
                 for wide_c in [false, true] {
@@ -181,8 +192,11 @@ mod tests {
         };
         let buffers = pairs(&[One, Four], &[Buffer32, Buffer16]);
         for panel in [32, 64] {
-            let texels: &[ReadB] =
-                if panel == 64 { &[Buffer32, Buffer16, Texel32, Texel16] } else { &[Buffer32, Buffer16, Texel32] };
+            let texels: &[ReadB] = if panel == 64 {
+                &[Buffer32, Buffer16, Texel32, Texel16]
+            } else {
+                &[Buffer32, Buffer16, Texel32]
+            };
             for rows in [8, 16, 32] {
                 check_tile(&mut keys, Tile::Subgroup { rows }, panel, &pairs(&[One, Four, Texel], texels));
             }

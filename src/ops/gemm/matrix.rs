@@ -51,20 +51,16 @@ impl Matrix {
     }
 }
 
-/// Declarations of what is read, the places of A among them.
+/// Declarations of what is read, the places of A among them. Halves are read 4 at once: naga 30 has no way from 4 words
+/// to 8 halves but through f32.
 pub(super) fn readers(tile: Matrix) -> String {
-    let a = match tile.load {
-        Load::Direct => "array<f16>",
-        _ => "array<vec4<u32>>",
-    };
-    let b = match tile.load {
-        Load::Staged => "array<vec4<u32>>",
-        _ => "array<f16>",
-    };
+    let array = |is_direct: bool| if is_direct { "array<f16>" } else { "array<vec4<f16>>" };
     format!(
-        "@group(0) @binding(1) var<storage, read> b: {b};\n\
-         @group(0) @binding(2) var<storage, read> a: {a};\n\
-         struct Place {{ base: u32, inside: bool }}\n"
+        "@group(0) @binding(1) var<storage, read> b: {};\n\
+         @group(0) @binding(2) var<storage, read> a: {};\n\
+         struct Place {{ base: u32, inside: bool }}\n",
+        array(tile.load != Load::Staged),
+        array(tile.load == Load::Direct),
     )
 }
 
@@ -75,25 +71,14 @@ pub(super) fn direct_writer() -> &'static str {
      fn write(row: u32, column: u32, v: vec4<f32>) {}\n"
 }
 
-/// 8 halves, as they were read, into a row of workgroup memory.
-fn stage(tile: Matrix, to: &str, at: &str, words: &str) -> String {
-    let pair = |axis: &str| format!("bitcast<vec2<f16>>({words}.{axis})");
+/// 4 halves into a row of workgroup memory.
+fn stage(tile: Matrix, to: &str, at: &str, halves: &str) -> String {
     if tile.vectors() {
-        return format!(
-            "        {to}[{at}] = vec4<f16>({}, {});\n        {to}[{at} + 1u] = vec4<f16>({}, {});\n",
-            pair("x"),
-            pair("y"),
-            pair("z"),
-            pair("w")
-        );
+        return format!("        {to}[{at}] = {halves};");
     }
-    let mut text = String::new();
-    for (i, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
-        let i = 2 * i;
-        text += &format!("        {{ let pair = {}; ", pair(axis));
-        text += &format!("{to}[{at} + {i}u] = pair.x; {to}[{at} + {}u] = pair.y; }}\n", i + 1);
-    }
-    text
+    let part = |(i, axis)| format!("{to}[at + {i}u] = {halves}.{axis};");
+    let parts: Vec<_> = ["x", "y", "z", "w"].into_iter().enumerate().map(part).collect();
+    format!("        {{ let at = {at}; {} }}", parts.join(" "))
 }
 
 /// The generated product.
@@ -101,14 +86,14 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
     let Matrix { rows, columns, each: [each_rows, each_columns], edge, load } = tile;
     let [subgroups_m, subgroups_n] = tile.subgroups();
     let threads = tile.workgroup();
-    let (panel8, columns8, depth8) = (form.panel / 8, columns / 8, DEPTH / 8);
+    let (panel4, columns4, units) = (form.panel / 4, columns / 4, DEPTH / 4);
     let panels = form.tile.panels(form.panel);
     // Steps of workgroup memory: vectors of 4 halves, or halves.
     let step = if tile.vectors() { 4 } else { 1 };
     let element = if tile.vectors() { "vec4<f16>" } else { "f16" };
     let (a_pitch, b_pitch) = ((DEPTH + PAD) / step, (columns + PAD) / step);
     let (a_staged, b_staged) = (load != Load::Direct, load == Load::Staged);
-    let (a_reads, b_reads) = (rows * depth8 / threads, DEPTH * columns8 / threads);
+    let (a_reads, b_reads) = (rows * units / threads, DEPTH * columns4 / threads);
     let (fragments_m, fragments_n) = (each_rows / edge, each_columns / edge);
     let kind = |scalar: &str, role: &str| format!("coop_mat{edge}x{edge}<{scalar}, {role}>");
     let out_pitch = 2 * edge + PAD_OUT;
@@ -150,29 +135,29 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
     ));
     let mut places = String::new();
     if a_staged {
-        line(format!("    let a_unit = lane % {depth8}u;\n    let a_row = lane / {depth8}u;"));
+        line(format!("    let a_unit = lane % {units}u;\n    let a_row = lane / {units}u;"));
         for i in 0..a_reads {
             line(format!(
                 "    let row{i} = row_of(batch, first + a_row + {}u);\n\
                  \x20   var place{i} = tap_of(row{i}, tap);\n\
-                 \x20   var a{i} = vec4<u32>();",
-                i * threads / depth8
+                 \x20   var a{i} = vec4<f16>();",
+                i * threads / units
             ));
             places += &format!("            place{i} = tap_of(row{i}, tap);\n");
         }
     }
-    // First half of a panel's row for staging; first halves of this subgroup's columns for direct loads, which lie in
-    // one panel.
+    // Vectors of a panel's row for staging; halves of this subgroup's columns, which lie in one panel, for direct
+    // loads.
     if b_staged {
         line(format!(
-            "    let b_column = lane % {columns8}u;\n\
-             \x20   let b_k = lane / {columns8}u;\n\
-             \x20   let b_panel = min(tile_n * {panels}u + b_column / {panel8}u, params.tiles_n - 1u);\n\
-             \x20   let panel = batch * (params.b_batch / 2u) + b_panel * params.taps * k_end * {panel8}u\n\
-             \x20       + b_column % {panel8}u;"
+            "    let b_column = lane % {columns4}u;\n\
+             \x20   let b_k = lane / {columns4}u;\n\
+             \x20   let b_panel = min(tile_n * {panels}u + b_column / {panel4}u, params.tiles_n - 1u);\n\
+             \x20   let panel = batch * params.b_batch + b_panel * params.taps * k_end * {panel4}u\n\
+             \x20       + b_column % {panel4}u;"
         ));
         for j in 0..b_reads {
-            line(format!("    var b{j} = vec4<u32>();"));
+            line(format!("    var b{j} = vec4<f16>();"));
         }
     } else {
         line(format!(
@@ -191,25 +176,25 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
     if a_staged {
         read += &format!(
             "        {{\n\
-             \x20           let unit = block * {depth8}u + a_unit;\n\
-             \x20           let from = min(unit, params.units / 2u - 1u);\n"
+             \x20           let unit = block * {units}u + a_unit;\n\
+             \x20           let unit_at = min(unit, params.units - 1u);\n"
         );
         for i in 0..a_reads {
             read += &format!(
-                "            a{i} = select(vec4<u32>(), a[place{i}.base + from], \
-                 place{i}.inside && unit < params.units / 2u);\n"
+                "            a{i} = select(vec4<f16>(), a[place{i}.base + unit_at], \
+                 place{i}.inside && unit < params.units);\n"
             );
         }
         read += "        }\n";
     }
     if b_staged {
-        read += &format!("        {{\n            let tap_at = panel + tap * k_end * {panel8}u;\n");
+        read += &format!("        {{\n            let tap_at = panel + tap * k_end * {panel4}u;\n");
         for j in 0..b_reads {
             read += &format!(
                 "            let k{j} = block * {DEPTH}u + b_k + {}u;\n\
-                 \x20           b{j} = select(vec4<u32>(), b[tap_at + min(k{j}, k_end - 1u) * {panel8}u], \
+                 \x20           b{j} = select(vec4<f16>(), b[tap_at + min(k{j}, k_end - 1u) * {panel4}u], \
                  k{j} < k_end);\n",
-                j * threads / columns8
+                j * threads / columns4
             );
         }
         read += "        }\n";
@@ -218,21 +203,13 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
     line("    for (var step = step_first; step < step_last; step++) {".into());
     if a_staged {
         for i in 0..a_reads {
-            let at = format!(
-                "(a_row + {}u) * {a_pitch}u + a_unit * {}u",
-                i * threads / depth8,
-                8 / step
-            );
+            let at = format!("(a_row + {}u) * {a_pitch}u + a_unit * {}u", i * threads / units, 4 / step);
             line(stage(tile, "a_tile", &at, &format!("a{i}")));
         }
     }
     if b_staged {
         for j in 0..b_reads {
-            let at = format!(
-                "(b_k + {}u) * {b_pitch}u + b_column * {}u",
-                j * threads / columns8,
-                8 / step
-            );
+            let at = format!("(b_k + {}u) * {b_pitch}u + b_column * {}u", j * threads / columns4, 4 / step);
             line(stage(tile, "b_tile", &at, &format!("b{j}")));
         }
     }
@@ -256,11 +233,7 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
         line("        {".into());
         for i in 0..fragments_m {
             let load = if a_staged {
-                let at = format!(
-                    "(sub_row + {}u) * {a_pitch}u + {}u",
-                    i * edge,
-                    k / step
-                );
+                let at = format!("(sub_row + {}u) * {a_pitch}u + {}u", i * edge, k / step);
                 format!("coopLoadT<{}>(&a_tile[{at}], {a_pitch}u)", kind("f16", "A"))
             } else {
                 let at = format!(
@@ -278,18 +251,13 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
                 format!("coopLoadT<{}>(&b_tile[{at}], {b_pitch}u)", kind("f16", "B"))
             } else {
                 // Past the last k A holds zeros: any rows of B will do.
-                let at = format!(
-                    "b_tap + min(b_block + {k}u, k_end - {edge}u) * {}u + {}u",
-                    form.panel,
-                    j * edge
-                );
+                let at =
+                    format!("b_tap + min(b_block + {k}u, k_end - {edge}u) * {}u + {}u", form.panel, j * edge);
                 format!("coopLoadT<{}>(&b[{at}], {}u)", kind("f16", "B"), form.panel)
             };
             line(format!("            let b_part{j} = {load};"));
             for i in 0..fragments_m {
-                line(format!(
-                    "            c{i}_{j} = coopMultiplyAdd(a_part{i}, b_part{j}, c{i}_{j});"
-                ));
+                line(format!("            c{i}_{j} = coopMultiplyAdd(a_part{i}, b_part{j}, c{i}_{j});"));
             }
         }
         line("        }".into());
@@ -333,11 +301,11 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
                  \x20       let at = sub_lane + i * 32u;\n\
                  \x20       let row = at / {vectors_wide}u;\n\
                  \x20       let column = sub_column + {}u + at % {vectors_wide}u * 4u;\n\
-                 \x20       let from = out_at + row * {out_pitch}u + at % {vectors_wide}u * 4u;\n\
+                 \x20       let out_from = out_at + row * {out_pitch}u + at % {vectors_wide}u * 4u;\n\
                  \x20       if (tile_n * {panels}u + column / {}u < params.tiles_n) {{\n\
                  \x20           store(to, first + sub_row + {}u + row,\n\
                  \x20               params.panel_first + (tile_n * {columns}u + column) / 4u,\n\
-                 \x20               vec4<f32>(out[from], out[from + 1u], out[from + 2u], out[from + 3u]));\n\
+                 \x20               vec4<f32>(out[out_from], out[out_from + 1u], out[out_from + 2u], out[out_from + 3u]));\n\
                  \x20       }}\n\
                  \x20   }}\n\
                  \x20   workgroupBarrier();",

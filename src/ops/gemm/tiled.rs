@@ -84,13 +84,13 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
     let mut read = format!(
         "        {{\n\
          \x20           let unit = block * {units}u + a_unit;\n\
-         \x20           let from = min(unit, params.units - 1u);\n\
+         \x20           let unit_at = min(unit, params.units - 1u);\n\
          \x20           let k_end = params.units * 4u;\n\
          \x20           let tap_at = panel + tap * k_end * {panel4}u;\n"
     );
     for i in 0..a_reads {
         read += &format!(
-            "            a{i} = select(vec4<f32>(), read_a(place{i}, from), unit < params.units);\n"
+            "            a{i} = select(vec4<f32>(), read_a(place{i}, unit_at), unit < params.units);\n"
         );
     }
     for j in 0..b_reads {

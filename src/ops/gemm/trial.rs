@@ -49,7 +49,8 @@ fn tried(gpu: &Gpu, edge: u32) -> Trial {
 
 /// The tile of a trial.
 fn tile(edge: u32, load: Load) -> Result<Tile> {
-    let found = MATRIX.iter().find(|&&Matrix { rows, edge: e, load: l, .. }| (rows, e, l) == (64, edge, load));
+    let found =
+        MATRIX.iter().find(|&&Matrix { rows, edge: e, load: l, .. }| (rows, e, l) == (64, edge, load));
     found.map(|&tile| Tile::Matrix(tile)).ok_or_else(|| Error::Device("there is no such kernel".into()))
 }
 

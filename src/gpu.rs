@@ -169,6 +169,7 @@ impl Gpu {
                 groups_per_axis: 65_535,
                 texture_rows: 16_384,
             },
+            cores: 2,
             family: Family::Subgroup,
             checks: Checks::Auto,
             guards: false,

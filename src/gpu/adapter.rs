@@ -1,5 +1,6 @@
 //! Adapters: what is there, which one to take, what it can do.
 
+use super::cores;
 use super::family::{Checks, Family};
 use crate::error::{Error, Result};
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ pub struct Facts {
     pub features: Features,
     /// Its limits.
     pub limits: Limits,
+    /// Workgroups that run side by side, by the adapter's name; a guess where it is not known.
+    pub cores: u32,
     /// Which generated kernels run.
     pub family: Family,
     /// Which kernels keep their run-time checks.
@@ -198,6 +201,7 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
     };
     let offered = Features { matrix_edge: matrix_edge(adapter, info.backend, &offered), ..offered };
     Facts {
+        cores: cores::of(&info.name, class),
         family: Family::by_rule(class, &offered),
         checks: Checks::default(),
         guards: false,

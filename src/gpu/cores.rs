@@ -1,6 +1,6 @@
 //! How many workgroups an adapter runs side by side: wgpu does not tell, names do.
 
-use super::adapter::{Class, Facts};
+use super::adapter::Class;
 
 /// Multiprocessors (compute units, cores) by a part of the adapter's name; the first that fits counts.
 const KNOWN: &[(&str, u32)] = &[
@@ -27,17 +27,25 @@ const KNOWN: &[(&str, u32)] = &[
     ("Arc A770", 32),
 ];
 
-impl Facts {
-    /// Workgroups that run side by side, one to a core; a guess where the name is not known.
-    pub fn cores(&self) -> u32 {
-        let known = KNOWN.iter().find(|(name, _)| self.name.contains(name));
-        match (known, self.class) {
-            (Some(&(_, cores)), _) => cores,
-            (None, Class::Discrete) => 48,
-            (None, Class::Integrated) => 12,
-            (None, Class::Software) => {
-                std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
-            }
-        }
+/// Workgroups that run side by side, one to a core; a guess where the name is not known.
+pub(super) fn of(name: &str, class: Class) -> u32 {
+    let known = KNOWN.iter().find(|(part, _)| name.contains(part));
+    match (known, class) {
+        (Some(&(_, cores)), _) => cores,
+        (None, Class::Discrete) => 48,
+        (None, Class::Integrated) => 12,
+        (None, Class::Software) => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_name_stands_first() {
+        assert_eq!(of("NVIDIA H100 PCIe", Class::Discrete), 114);
+        assert_eq!(of("NVIDIA H200", Class::Discrete), 132);
+        assert!(of("a card of tomorrow", Class::Discrete) > 0 && of("llvmpipe", Class::Software) > 0);
     }
 }

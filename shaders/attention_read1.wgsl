@@ -1,5 +1,8 @@
 // Four elements of a head one by one, 0 beyond its width.
 alias element = scalar;
+@group(0) @binding(1) var<storage, read> q: array<element>;  // [.., tokens, heads * width]
+@group(0) @binding(2) var<storage, read> k: array<element>;  // [.., keys, heads * width]
+@group(0) @binding(3) var<storage, read> v: array<element>;  // as k
 fn kept(at: u32, v: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), v, vec4<u32>(0u, 1u, 2u, 3u) + 4u * at < vec4<u32>(params.width));
 }

@@ -5,6 +5,7 @@
 //! it would cost, so that peak memory is known before anything is allocated.
 
 mod adapter;
+mod capture;
 mod cores;
 mod family;
 mod guards;
@@ -20,6 +21,7 @@ mod tuning;
 mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
+pub use capture::Capture;
 pub use family::{Checks, Family};
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
@@ -32,6 +34,7 @@ pub use trace::{
 pub use tuning::{Trial, Tuning};
 
 use crate::error::{Error, Result};
+use capture::Captures;
 use guards::{GUARD_BYTES, Guards};
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
@@ -68,6 +71,7 @@ struct State {
     pipelines: Option<Pipelines>,
     counts: Counts,
     ears: Ears,
+    captures: Captures,
     guards: Guards,
 }
 
@@ -96,6 +100,7 @@ impl Gpu {
     pub fn open(options: &Options) -> Result<Gpu> {
         let (mut facts, adapter) = adapter::choose(options.adapter.as_deref())?;
         facts.features.f16 &= !options.without_f16;
+        facts.features.int64 &= !options.without_int64;
         facts.features.immediates &= !options.without_immediates;
         facts.features.cheap_texels &= !options.without_textures;
         if options.without_subgroups {
@@ -154,6 +159,7 @@ impl Gpu {
             features: Features {
                 f16: true,
                 subgroup_size: Some(8),
+                int64: true,
                 immediates: true,
                 cheap_texels: true,
                 timestamps: false,
@@ -184,6 +190,7 @@ impl Gpu {
             pipelines,
             counts: Counts::default(),
             ears: Ears::default(),
+            captures: Captures::default(),
             guards: Guards::default(),
         };
         let heard = AtomicBool::new(false);
@@ -224,9 +231,10 @@ impl Gpu {
         self.state().counts
     }
 
-    /// Invocations per workgroup for kernels that move 4 elements each and share nothing.
+    /// Invocations per workgroup for kernels that share nothing. Those that move several units each find them a
+    /// workgroup's width apart: on a software adapter 4 KiB, a page, where the CPU reads ahead best.
     pub fn flat_workgroup(&self) -> u32 {
-        64
+        if self.facts().class == Class::Software { 256 } else { 64 }
     }
 
     /// Invocations per workgroup for kernels that reduce a row together: one subgroup on a software adapter,
@@ -255,6 +263,11 @@ impl Gpu {
     ///
     /// Errors: [`Error::Limit`] when larger than the adapter's buffers or when memory is out.
     pub fn alloc(&self, what: &str, bytes: u64) -> Result<Buffer> {
+        self.alloc_buffer(what, bytes, false)
+    }
+
+    /// `apart`: none that the capture under way has used.
+    fn alloc_buffer(&self, what: &str, bytes: u64, apart: bool) -> Result<Buffer> {
         let limit = self.facts().limits.buffer_bytes;
         if bytes > limit {
             return Err(Error::Limit {
@@ -269,7 +282,7 @@ impl Gpu {
             false => (Pool::size_class(bytes).min(limit), 0),
         };
         let Held { id, raw } =
-            self.held(what, (class, Kind::Buffer), |device| device.create_buffer(class + 2 * base))?;
+            self.held(what, (class, Kind::Buffer), apart, |device| device.create_buffer(class + 2 * base))?;
         let raw = match raw {
             Some(Raw::Buffer(raw)) => Some(raw),
             _ => None,
@@ -297,7 +310,8 @@ impl Gpu {
         let most = u64::from(self.facts().limits.texture_rows) * row;
         let bytes = Pool::size_class(texels.max(1) * TEXEL_BYTES).next_multiple_of(row).min(most);
         let class = (bytes, Kind::Texture(texel));
-        let Held { id, raw } = self.held(what, class, |device| device.create_texture(texel, bytes / row))?;
+        let Held { id, raw } =
+            self.held(what, class, false, |device| device.create_texture(texel, bytes / row))?;
         let raw = match raw {
             Some(Raw::Texture(texture, view)) => Some((texture, view)),
             _ => None,
@@ -315,10 +329,15 @@ impl Gpu {
         &self,
         what: &str,
         class: pool::Class,
+        apart: bool,
         make: impl Fn(&Device) -> Result<Option<Raw>>,
     ) -> Result<Held> {
         let mut state = self.state();
+        if !apart && let Some(held) = state.captures.take(class) {
+            return Ok(held);
+        }
         if let Some(held) = state.pool.take(class) {
+            state.captures.allocated(held.id);
             return Ok(held);
         }
         let raw = match &self.0.device {
@@ -341,7 +360,9 @@ impl Gpu {
                 }
             }),
         };
-        Ok(Held { id: state.pool.made(class.0), raw })
+        let id = state.pool.made(class.0);
+        state.captures.allocated(id);
+        Ok(Held { id, raw })
     }
 
     /// Records a launch.
@@ -370,6 +391,10 @@ impl Gpu {
         state.counts.work.bytes += launch.work.bytes;
         let command = self.record(state, launch)?;
         state.ears.launched(launch, command);
+        self.flush_when_enough(state)
+    }
+
+    fn flush_when_enough(&self, state: &mut State) -> Result<()> {
         // On a CPU a submission of this size takes a few hundred milliseconds; a card does far more in that time.
         let enough = if self.facts().class == Class::Software { 10_000_000_000 } else { 2_000_000_000_000 };
         if state.recorder.flops >= enough || state.recorder.len() >= MAX_WAITING {
@@ -380,14 +405,15 @@ impl Gpu {
 
     /// Puts a launch behind what waits, and says where it stands there; in a plan nowhere.
     fn record(&self, state: &mut State, launch: &Launch) -> Result<Option<usize>> {
+        state.captures.launched(launch);
         let Some(device) = &self.0.device else { return Ok(None) };
         let pipelines = state.pipelines.as_mut().expect("a device has its pipelines");
         let pipeline = pipelines.pipeline(&device.device, launch)?;
         let group = pipelines.group(&device.device, launch);
         let mut params = [0; PARAMS_BYTES];
         params[..launch.params.len()].copy_from_slice(launch.params);
-        state.recorder.flops += launch.work.flops;
-        Ok(Some(state.recorder.push(Command::Dispatch { pipeline, group, params, groups: launch.groups })))
+        let command = Command::Dispatch { pipeline, group, params, groups: launch.groups };
+        Ok(state.push(command, launch.work.flops))
     }
 
     /// Records a copy of `bytes` between buffers; offsets and size are multiples of 4.
@@ -405,11 +431,13 @@ impl Gpu {
         let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * bytes;
+        state.captures.own(from.id);
+        state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
             (Some(raw_from), Some(raw_to)) => {
                 let (from_offset, to_offset) = (from.base + from_offset, to.base + to_offset);
                 let (from, to) = (raw_from.clone(), raw_to.clone());
-                Some(state.recorder.push(Command::Copy { from, from_offset, to, to_offset, bytes }))
+                state.push(Command::Copy { from, from_offset, to, to_offset, bytes }, 0)
             }
             _ => None,
         };
@@ -426,11 +454,13 @@ impl Gpu {
         let _op = self.op(|| "copy".to_string());
         let mut state = self.state();
         state.counts.work.bytes += 2 * texels * TEXEL_BYTES;
+        state.captures.own(from.id);
+        state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
             (Some(raw), Some((to, _))) => {
                 let from_offset = from.base + from_offset;
                 let (from, to) = (raw.clone(), to.clone());
-                Some(state.recorder.push(Command::CopyToTexture { from, from_offset, to, first, texels }))
+                state.push(Command::CopyToTexture { from, from_offset, to, first, texels }, 0)
             }
             _ => None,
         };
@@ -439,6 +469,17 @@ impl Gpu {
 
     /// Writes host bytes (a multiple of 4) into a buffer, in order with what was recorded before.
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.state().captures.is_taking() {
+            // A replay wants it again, after what was captured before: kept apart, and copied there each time.
+            let apart = self.alloc_buffer("values on their way", bytes.len() as u64, true)?;
+            self.write_now(&apart, 0, bytes)?;
+            self.state().captures.pin(&apart);
+            return self.copy(&apart, 0, buffer, offset, bytes.len() as u64);
+        }
+        self.write_now(buffer, offset, bytes)
+    }
+
+    fn write_now(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut state = self.state();
         self.flush(&mut state)?;
         drop(state);
@@ -461,6 +502,9 @@ impl Gpu {
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else {
             return Err(Error::Device("a plan holds no values to read".into()));
         };
+        if self.state().captures.is_taking() {
+            return Err(Error::Device("nothing has a value while a capture is under way".into()));
+        }
         self.submit()?;
         self.refuse_nonfinite()?;
         let mut out = Vec::with_capacity(bytes as usize);
@@ -509,6 +553,7 @@ impl Gpu {
     fn give_back(&self, class: pool::Class, held: Held) {
         let mut state = self.state();
         state.ears.gone(held.id);
+        let Some((class, held)) = state.captures.keep(class, held) else { return };
         state.pool.put(class, held);
         if state.pool.holds_too_much() {
             let keep = state.pool.allowance();

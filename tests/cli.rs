@@ -72,7 +72,7 @@ fn write(path: &Path, tensors: Shapes) {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["doctor", "info", "init", "prepare", "forward", "video"] {
+    for command in ["doctor", "info", "init", "prepare", "forward", "video", "bench"] {
         let (code, stdout, stderr) = outcome(mindreel().args([command, "--help"]));
         assert_eq!(code, 0);
         assert!(stdout.contains("Usage: mindreel") && stdout.contains("Examples:"), "{command}: {stdout}");
@@ -102,6 +102,121 @@ fn a_wrong_call_ends_with_2_in_one_line() {
         assert!(line.contains(wanted), "{args:?}: {line}");
     }
     assert!(!Path::new("never-made").exists());
+}
+
+#[test]
+fn bench_peaks_tells_rates_and_costs() {
+    if gpu().is_none() {
+        return;
+    }
+    let (code, stdout, stderr) = outcome(mindreel().args(["bench", "peaks", "--json", "--quiet"]));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    let peaks = &result["peaks"];
+    for rate in ["f32_flop_per_s", "copy_bytes_per_s"] {
+        let number = |key: &str| peaks[rate][key].as_f64().unwrap_or_else(|| panic!("{rate} {key}: {peaks}"));
+        assert!(number("best") >= number("median") && number("median") > 1e6, "{peaks}");
+    }
+    for cost in ["record_s", "encode_s", "dispatch_s", "submission_s"] {
+        assert!(peaks[cost].as_f64().is_some_and(|s| s > 0.0), "{cost}: {peaks}");
+    }
+    assert!(peaks["matrix_flop_per_s"].is_null());
+    for key in ["mindreel", "command", "date", "cores", "adapter"] {
+        assert!(!result[key].is_null(), "{key}: {result}");
+    }
+}
+
+#[test]
+fn bench_kernels_measures_the_ops_of_a_model_and_compares() {
+    if gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [result, log, plot] = ["a.json", "a.jsonl", "a.png"].map(|name| folder.path().join(name));
+    let kernels = |filter: &str| {
+        let mut command = mindreel();
+        let model = ["--model", "unet", "--size", "small", "--time", "0.05"];
+        command.args(["bench", "kernels", "--quiet", "--filter", filter]).args(model);
+        command
+    };
+    let mut command = kernels("layer_norm");
+    command.arg("--output").arg(&result).arg("--log").arg(&log).arg("--plot").arg(&plot);
+    let (code, stdout, stderr) = outcome(&mut command);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("| layer_norm [12, 144, 32] f32") && stdout.contains("bound by"), "{stdout}");
+    let told: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    let ops = told["ops"].as_array().unwrap();
+    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 1 + ops.len());
+    assert!(std::fs::read(&plot).unwrap().starts_with(b"\x89PNG"));
+    for op in ops {
+        assert!(op["op"].as_str().unwrap().starts_with("layer_norm ["), "{op}");
+        assert!(op["median_s"].as_f64().unwrap() > 0.0 && op["share"].as_f64().unwrap() > 0.0, "{op}");
+        assert!(op["calls"].as_u64().unwrap() > 0 && op["runs"].as_u64().unwrap() > 0, "{op}");
+    }
+    // What is there stays.
+    refusal(&mut command, 5);
+
+    // Against a result that was a million times faster, everything is slower.
+    let mut fast = told.clone();
+    for op in fast["ops"].as_array_mut().unwrap() {
+        op["median_s"] = (1e-6 * op["median_s"].as_f64().unwrap()).into();
+        op["noise"] = 0.0.into();
+    }
+    std::fs::write(&result, fast.to_string()).unwrap();
+    let (code, stdout, stderr) = outcome(kernels("layer_norm").arg("--compare").arg(&result));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stdout.contains("SLOWER") && stderr.contains("slower than in"), "{stdout}{stderr}");
+
+    let line = refusal(&mut kernels("no such op"), 2);
+    assert!(line.contains("conv2d") && line.contains("attention"), "{line}");
+    std::fs::write(&result, "{}").unwrap();
+    refusal(kernels("layer_norm").arg("--compare").arg(&result), 3);
+}
+
+#[test]
+fn bench_model_profiles_a_call_by_op() {
+    if gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let mut command = mindreel();
+    command
+        .args(["bench", "model", "semantic", "--size", "small", "--json", "--quiet", "--trace"])
+        .arg(&trace);
+    let (code, stdout, stderr) = outcome(&mut command);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    let summary = &result["models"][0];
+    assert!(summary["dispatches"].as_u64().unwrap() > 2 && summary["submissions"].as_u64().unwrap() > 0);
+    assert!(summary["ops_s"].as_f64().unwrap() > 0.0, "{summary}");
+    let is_linear = |op: &Value| op["op"].as_str().unwrap().starts_with("linear");
+    assert!(result["ops"].as_array().unwrap().iter().any(is_linear));
+    let trace: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    assert!(trace["traceEvents"].as_array().unwrap().iter().any(|event| event["ph"] == "X"));
+    let line = refusal(mindreel().args(["bench", "model", "unte"]), 2);
+    assert!(line.contains("did you mean 'unet'?"), "{line}");
+}
+
+#[test]
+fn a_nan_is_named_with_the_op_that_made_it() {
+    if gpu().is_none() {
+        return;
+    }
+    let (folder, model) = tiny();
+    let [input, output] = ["in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
+    // Sums of such values leave f32.
+    let eeg = vec![f32::MAX; 310];
+    weights::write(&input, vec![NewTensor::from_f32("eeg", [1, 310], &eeg)], &BTreeMap::new()).unwrap();
+    let forward = |flags: &[&str]| {
+        let mut command = mindreel();
+        command.args(["forward", "--quiet", "--component", "semantic", "--force"]).args(flags);
+        command.arg("--model").arg(&model).arg("--input").arg(&input).arg("--output").arg(&output);
+        command
+    };
+    forward(&[]).assert().success();
+    let line = refusal(&mut forward(&["--check-finite"]), 4);
+    assert!(line.contains("linear [1, 310] f32") && line.contains("NaN or an infinity"), "{line}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-// A walk over AXES axes (a constant written before this text), innermost first, with a place in each of three
+// A walk over AXES axes (a constant written before this text, as SPREAD is), innermost first, with a place in each of three
 // arrays: 6 axes and 3 arrays are what 128 bytes of parameters hold.
 struct Params {
     n: u32,  // turns of the walk
@@ -29,6 +29,8 @@ struct Params {
     a_start: u32,
     b_start: u32,
     c_start: u32,
+    a_tile: u32,  // between the rows of a tile, in a's cells; 0 where single cells are moved
+    b_tile: u32,  // the same in b
 }
 
 fn place(turn: u32) -> vec3u {
@@ -60,4 +62,10 @@ fn place(turn: u32) -> vec3u {
     at += (rest % params.size4) * vec3u(params.a4, params.b4, params.c4);
     rest /= params.size4;
     return at + rest * vec3u(params.a5, params.b5, params.c5);
+}
+
+// From one of the four places of a turn to the next, where SPREAD is true: they lie a `size0` apart, which is a quarter
+// of the innermost axis, and share the divisions.
+fn spread() -> vec3u {
+    return params.size0 * vec3u(params.a0, params.b0, params.c0);
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod chrome;
+mod clock;
 mod compare;
 mod font;
 mod kernels;

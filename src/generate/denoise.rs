@@ -2,6 +2,7 @@
 
 use crate::diffusion::{Operand, Plan, Step, Terms};
 use crate::error::Result;
+use crate::gpu::Capture;
 use crate::models::UNet;
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
@@ -36,11 +37,12 @@ pub fn denoise(
     let batch = x.shape()[0] / frames.max(1);
     let mut kept: VecDeque<Tensor> = VecDeque::new();
     let mut remembered: Option<Tensor> = None;
+    let mut model = Repeated { unet, guidance, frames, captured: None };
     for (at, step) in plan.steps().iter().enumerate() {
         let input = x.cast(unet.dtype())?;
         let input = if guided { Tensor::concat(&[&input, &input], 0)? } else { input };
         let times = vec![step.timestep as f64; if guided { 2 * batch } else { batch }];
-        let output = unet.forward(&input, &times, guidance.text, frames)?.cast(x.dtype())?;
+        let output = model.forward(&input, &times)?.cast(x.dtype())?;
         drop(input);
         let fresh = match (&mut noise, uses(step, Operand::Noise)) {
             (Some(noise), true) => Some(noise(at)?),
@@ -78,6 +80,48 @@ pub fn denoise(
         watch(at + 1)?;
     }
     Ok(x)
+}
+
+/// A UNet at the same shapes over and over: recorded once, then repeated.
+struct Repeated<'a> {
+    unet: &'a UNet,
+    guidance: &'a Guidance<'a>,
+    frames: usize,
+    captured: Option<Captured>,
+}
+
+struct Captured {
+    capture: Capture,
+    sample: Tensor,
+    time: Tensor,
+    output: Tensor,
+}
+
+impl Repeated<'_> {
+    fn forward(&mut self, sample: &Tensor, times: &[f64]) -> Result<Tensor> {
+        let gpu = sample.gpu();
+        let time = self.unet.embed_times(gpu, times)?;
+        if gpu.is_heard() {
+            return self.unet.forward_at(sample, &time, self.guidance.text, self.frames);
+        }
+        if self.captured.is_none() {
+            let own = |x: &Tensor| Tensor::empty(gpu, x.shape(), x.dtype());
+            let (sample, time) = (own(sample)?, own(&time)?);
+            let (capture, output) =
+                gpu.capture(|| self.unet.forward_at(&sample, &time, self.guidance.text, self.frames))?;
+            self.captured = Some(Captured { capture, sample, time, output });
+        }
+        let captured = self.captured.as_ref().expect("made above");
+        for (from, to) in [(sample, &captured.sample), (&time, &captured.time)] {
+            gpu.copy(from.buffer(), 0, to.buffer(), 0, from.bytes().next_multiple_of(4))?;
+        }
+        captured.capture.replay()?;
+        // The next replay writes over it, and samplers keep what they are given.
+        let output = Tensor::empty(gpu, captured.output.shape(), captured.output.dtype())?;
+        let bytes = output.bytes().next_multiple_of(4);
+        gpu.copy(captured.output.buffer(), 0, output.buffer(), 0, bytes)?;
+        Ok(output)
+    }
 }
 
 fn uses(step: &Step, operand: Operand) -> bool {

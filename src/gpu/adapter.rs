@@ -23,6 +23,8 @@ pub struct Features {
     pub f16: bool,
     /// Invocations per subgroup, where subgroups are there and their size is fixed.
     pub subgroup_size: Option<u32>,
+    /// 64-bit integers in shaders: on a software adapter an access of 8 bytes costs little more than one of 4.
+    pub int64: bool,
     /// Parameters ride in the command stream; else in a uniform buffer.
     pub immediates: bool,
     /// Texels are cheaper to read than buffers: so it is on software adapters.
@@ -91,6 +93,8 @@ pub struct Options {
     pub without_f16: bool,
     /// Leave subgroups out.
     pub without_subgroups: bool,
+    /// Leave 64-bit integers out.
+    pub without_int64: bool,
     /// Leave immediates out.
     pub without_immediates: bool,
     /// Read from buffers only.
@@ -137,9 +141,15 @@ pub fn list() -> Vec<Facts> {
 
 /// The adapters with their facts, best first.
 pub(super) fn found() -> Vec<(Facts, wgpu::Adapter)> {
-    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut backend_options = wgpu::BackendOptions::default();
+    if cfg!(feature = "noop") {
+        backends |= wgpu::Backends::NOOP;
+        backend_options.noop.enable = true;
+    }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
+        backend_options,
         flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
@@ -193,6 +203,7 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
     let offered = Features {
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroup_size: fixed.then_some(info.subgroup_min_size),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
         cheap_texels: info.device_type == wgpu::DeviceType::Cpu && limits.max_texture_dimension_2d >= 4096,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -245,6 +256,7 @@ pub(super) fn open(facts: &Facts, adapter: &wgpu::Adapter) -> Result<(wgpu::Devi
     let mut features = wgpu::Features::empty();
     features.set(wgpu::Features::SHADER_F16, facts.features.f16);
     features.set(wgpu::Features::SUBGROUP, facts.features.subgroup_size.is_some());
+    features.set(wgpu::Features::SHADER_INT64, facts.features.int64);
     features.set(wgpu::Features::IMMEDIATES, facts.features.immediates);
     features.set(wgpu::Features::TIMESTAMP_QUERY, facts.features.timestamps);
     let mut experimental = wgpu::ExperimentalFeatures::disabled();

@@ -21,7 +21,7 @@ pub enum Scalar {
 pub struct Variant {
     /// `scalar`: number type of stored activations.
     pub scalar: Scalar,
-    /// `WIDTH`: elements an invocation moves at once, 4 or 1; `packed` and `stored` follow it.
+    /// `WIDTH`: elements an invocation moves at once, 8, 4 or 1; `packed` and `stored` follow it.
     pub width: u32,
     /// `WG`: invocations per workgroup.
     pub workgroup: u32,
@@ -126,8 +126,20 @@ fn prelude(variant: Variant) -> String {
         Scalar::F32 => ("", "f32"),
         Scalar::F16 => ("enable f16;\n", "f16"),
     };
-    let width = match variant.width {
-        4 => include_str!("../../shaders/common/width4.wgsl"),
+    let width = match (variant.width, variant.scalar) {
+        (8, Scalar::F32) => {
+            concat!(
+                include_str!("../../shaders/common/width8.wgsl"),
+                include_str!("../../shaders/common/width8_f32.wgsl")
+            )
+        }
+        (8, Scalar::F16) => {
+            concat!(
+                include_str!("../../shaders/common/width8.wgsl"),
+                include_str!("../../shaders/common/width8_f16.wgsl")
+            )
+        }
+        (4, _) => include_str!("../../shaders/common/width4.wgsl"),
         _ => include_str!("../../shaders/common/width1.wgsl"),
     };
     format!("{enable}alias scalar = {scalar};\nconst WG = {}u;\n{width}", variant.workgroup)

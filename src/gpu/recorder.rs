@@ -8,6 +8,7 @@ use std::sync::Arc;
 /// Parameters of one launch, padded to the size every pipeline layout declares.
 pub(super) type Params = [u8; PARAMS_BYTES];
 
+#[derive(Clone)]
 pub(super) enum Command {
     Dispatch { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, params: Params, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },

@@ -115,17 +115,6 @@ impl Replay<'_> {
             Held::Texture(texture) => Binding::Texture(texture),
         }
     }
-
-    /// Runs the op `runs` times in a row; seconds of each, on the device's clock where it has one.
-    ///
-    /// Errors: [`Error::Device`] when a trace is being taken already, or GPU trouble.
-    pub fn time(&self, runs: usize) -> Result<Vec<f64>> {
-        let listener = self.gpu.listen()?;
-        for _ in 0..runs {
-            self.run()?;
-        }
-        Ok(listener.finish()?.ops.iter().map(Op::seconds).collect())
-    }
 }
 
 /// Values for `bytes` of a buffer.

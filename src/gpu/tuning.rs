@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 /// Tables that are part of the program.
@@ -94,6 +95,8 @@ pub struct Trial {
 pub(super) struct Known {
     tuning: RwLock<Option<Arc<Tuning>>>,
     trial: OnceLock<Trial>,
+    /// A trial has begun.
+    is_tried: AtomicBool,
 }
 
 impl Gpu {
@@ -128,9 +131,23 @@ impl Gpu {
         }
     }
 
-    /// What the trial of the matrix units found; `run` is called once per device, when it is first asked.
-    pub fn matrix_trial(&self, run: impl FnOnce() -> Trial) -> &Trial {
-        self.known().trial.get_or_init(run)
+    /// What the trial of the matrix units found. `run` is called once per device, when it is first asked; `None` from
+    /// within it, and while a capture is under way that would have to wait for values.
+    pub fn matrix_trial(&self, run: impl FnOnce() -> Trial) -> Option<&Trial> {
+        let known = self.known();
+        if known.trial.get().is_none() {
+            if self.state().captures.is_taking() || known.is_tried.swap(true, Ordering::AcqRel) {
+                return None;
+            }
+            let found = run();
+            return Some(known.trial.get_or_init(|| found));
+        }
+        known.trial.get()
+    }
+
+    /// What the trial found, where there was one.
+    pub fn matrix_tried(&self) -> Option<&Trial> {
+        self.known().trial.get()
     }
 }
 

@@ -14,6 +14,7 @@
 
 use super::config::Config;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Weights};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::Tensor;
@@ -456,6 +457,23 @@ impl UNet {
         text: &Tensor,
         frames: usize,
     ) -> Result<Tensor> {
+        self.forward_at(sample, &self.embed_times(sample.gpu(), timesteps)?, text, frames)
+    }
+
+    /// Embeddings of times, one per batch item: `[batch, width]`, with the SiLU that every resnet begins with.
+    pub fn embed_times(&self, gpu: &Gpu, timesteps: &[f64]) -> Result<Tensor> {
+        let (first, config) = (self.config.block_out_channels[0], &self.config);
+        let time =
+            Tensor::timestep_embedding(gpu, timesteps, first, config.flip_sin_to_cos, config.freq_shift)?;
+        let time = self.linear_1.forward_with(&time.cast(self.dtype)?, Activation::Silu, None)?;
+        self.linear_2.forward_with(&time, Activation::Silu, None)
+    }
+
+    /// As [`UNet::forward`], with the times as [`UNet::embed_times`] gives them: what changes from step to step is
+    /// then all in tensors.
+    ///
+    /// Errors: when the shapes do not go together.
+    pub fn forward_at(&self, sample: &Tensor, time: &Tensor, text: &Tensor, frames: usize) -> Result<Tensor> {
         let wrong = |detail: String| Err(Error::shape("unet", detail));
         let &[images, _, _, channels] = sample.shape() else {
             return wrong(format!(
@@ -463,7 +481,7 @@ impl UNet {
                 sample.shape()
             ));
         };
-        let batch = timesteps.len();
+        let batch = time.shape().first().copied().unwrap_or(0);
         if frames == 0 || images != batch * frames || images == 0 {
             return wrong(format!("{images} images are not {batch} videos of {frames} frames"));
         }
@@ -479,19 +497,7 @@ impl UNet {
             &[b, tokens, w] if b == batch && w == width && tokens > 0 => {}
             other => return wrong(format!("wanted text [{batch}, tokens, {width}], got {other:?}")),
         }
-        let (first, config) = (self.config.block_out_channels[0], &self.config);
-        let time = Tensor::timestep_embedding(
-            sample.gpu(),
-            timesteps,
-            first,
-            config.flip_sin_to_cos,
-            config.freq_shift,
-        )?
-        .cast(self.dtype)?;
-        let time = self.linear_1.forward_with(&time, Activation::Silu, None)?;
-        // Every resnet begins by taking SiLU of it.
-        let time = self.linear_2.forward_with(&time, Activation::Silu, None)?;
-        let seen = Seen { time: &time, text, frames };
+        let seen = Seen { time, text, frames };
 
         let mut x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];

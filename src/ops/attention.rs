@@ -2,14 +2,28 @@
 //! Same as PyTorch `scaled_dot_product_attention` on `[batch, heads, tokens, width]`; here heads stay side by side
 //! in the last axis, `[batch, tokens, heads * width]`, so that nothing is permuted.
 //!
-//! Two forms: `subgroup` (8 lanes = 8 or 16 queries, keys spread by shuffles; for software adapters) and `tiled`
-//! (64 queries per workgroup, keys staged in workgroup memory). Heads wider than 192 run as two matrix products
-//! with a softmax between, a bounded number of rows at a time.
+//! Several families, chosen by rule from adapter and shape:
+//!
+//! * `subgroup`: flash attention of 8 lanes in registers, for software adapters; keys and values through textures;
+//! * `tiled`: flash attention with keys and values in workgroup memory, for cards;
+//! * `temporal`: few keys at very many places (the frames of each pixel), held in registers or walked over;
+//! * `decode`: single queries, lanes over keys;
+//! * `wide`: heads wider than 192 run as two matrix products with a softmax between, some rows at a time.
 
+mod decode;
+mod lanes;
+mod subgroup;
+mod temporal;
+mod tiled;
+mod wide;
+
+use self::lanes::Meeting;
+use self::tiled::Tile;
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Class, Gpu, Launch, Program, Variant, Work};
-use crate::tensor::Tensor;
+use crate::gpu::{self, Binding, Class, Gpu, Launch, Program, TEXEL_BYTES, Texel, Texture, Variant, Work};
+use crate::tensor::{DType, Tensor};
+use std::ops::Range;
 
 params! {
     struct Params {
@@ -18,6 +32,7 @@ params! {
         keys: u32,
         heads: u32,
         tiles: u32,
+        heads_first: u32,
         q_inner: u32,
         q_outer: u32,
         q_step: u32,
@@ -54,210 +69,195 @@ pub enum Sight {
     },
 }
 
-/// Queries of a workgroup in the tiled form.
-const TILE_QUERIES: u32 = 64;
+/// A line of generated text.
+macro_rules! line {
+    ($text:expr, $($what:tt)*) => {
+        writeln!($text, $($what)*).expect("a string takes all")
+    };
+}
+use line;
+
 /// Widest head that stays in registers.
 const MAX_WIDTH: usize = 192;
-/// Bytes of workgroup memory for a tile of keys and one of values; every device has 16 KiB.
-const TILE_BYTES: usize = 16 << 10;
-/// Scores of a wide head that are kept at once.
-const WIDE_SCORES: usize = 8 << 20;
+/// Below this work a small kernel's shorter compilation is worth more than a large one's speed.
+const SMALL_FLOPS: u64 = 30_000_000;
+/// Keys and values of all heads, in bytes, that a core's cache holds beside everything else.
+const CACHED_BYTES: usize = 1 << 20;
+/// Places at which few keys are seen before lanes go over places.
+const MANY_PLACES: usize = 64;
+/// Tiles that read the same keys before a copy of them into a texture pays.
+const TEXEL_TILES: u32 = 2;
+/// Loop turns of one invocation that a software adapter counts right; see ARCHITECTURE.md.
+const MAX_TURNS: usize = 60_000;
+
+/// How the work of one launch is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Family {
+    /// Queries of a lane, lanes of a key.
+    Subgroup { queries: u32, split: u32 },
+    /// Keys and values in workgroup memory.
+    Tiled(Tile),
+    /// All keys in registers, lanes of a head.
+    Held { keys: u32, split: u32 },
+    /// Lanes of a query.
+    Walked { split: u32, meeting: Meeting },
+    /// Lanes of a workgroup, each with its own keys.
+    Decode { lanes: u32 },
+}
+
+/// How elements are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Read {
+    One,
+    Four,
+    /// From textures, four at once.
+    Texel,
+}
 
 /// One form of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Form {
-    /// Queries per lane of the subgroup form; 0 for the tiled one.
-    queries_per_lane: u32,
+    family: Family,
     /// Vectors of 4 in a head, the last one padded.
     vectors: u32,
-    /// Read four at once.
-    wide: bool,
+    read: Read,
+}
+
+/// Sizes of one launch.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    attentions: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn flops(&self) -> u64 {
+        (self.attentions * self.heads * self.width) as u64 * 4 * (self.queries * self.keys) as u64
+    }
+
+    fn vectors(&self) -> u32 {
+        self.width.div_ceil(4) as u32
+    }
+}
+
+impl Family {
+    /// The family that runs best.
+    fn choose(gpu: &Gpu, sizes: &Sizes) -> Family {
+        let facts = gpu.facts();
+        let (queries, keys, vectors) = (sizes.queries, sizes.keys, sizes.vectors());
+        let software = facts.class == Class::Software;
+        if facts.family == gpu::Family::Subgroup {
+            let split = temporal::held_split(vectors);
+            return if queries == 1 && keys > 1 {
+                Family::Decode { lanes: subgroup::LANES }
+            } else if keys <= temporal::MOST_HELD
+                && queries <= temporal::MOST_WALKED
+                && sizes.attentions * sizes.heads * split as usize >= MANY_PLACES
+            {
+                Family::Held { keys: keys as u32, split }
+            } else if queries <= 8 || sizes.flops() < SMALL_FLOPS {
+                Family::Subgroup { queries: 1, split: subgroup::small_split(vectors) }
+            } else {
+                let (most, split) = subgroup::tile(vectors);
+                Family::Subgroup { queries: most.min(queries.div_ceil(8) as u32), split }
+            };
+        }
+        // Four neighbours meet in any subgroup of a fixed size of 4 or more.
+        let meeting = match facts.features.subgroup_size {
+            Some(4..) => Meeting::Shuffles,
+            _ => Meeting::Workgroup,
+        };
+        if queries <= 4 && keys > temporal::MOST_WALKED {
+            Family::Decode { lanes: if software { subgroup::LANES } else { 128 } }
+        } else if keys.max(queries) <= temporal::MOST_WALKED
+            && sizes.attentions * sizes.heads * queries >= MANY_PLACES
+        {
+            let split = [1, 1, 2, 4][(vectors as usize).div_ceil(12).min(3)];
+            Family::Walked { split, meeting }
+        } else {
+            Family::Tiled(Tile::new(queries, vectors, meeting))
+        }
+    }
+
+    /// Invocations of a workgroup.
+    fn lanes(self) -> u32 {
+        match self {
+            Family::Subgroup { .. } => subgroup::LANES,
+            Family::Tiled(tile) => tile.lanes,
+            Family::Held { .. } | Family::Walked { .. } => temporal::LANES,
+            Family::Decode { lanes } => lanes,
+        }
+    }
+
+    /// Tiles of the queries of one attention and head.
+    fn tiles(self, queries: u32) -> u32 {
+        match self {
+            Family::Subgroup { queries: own, .. } => queries.div_ceil(subgroup::LANES * own),
+            Family::Tiled(tile) => queries.div_ceil(tile.rows()),
+            Family::Held { .. } | Family::Walked { .. } => 1,
+            Family::Decode { .. } => queries,
+        }
+    }
+
+    /// Workgroups of a launch.
+    fn groups(self, sizes: &Sizes) -> u64 {
+        let both = (sizes.attentions * sizes.heads) as u64;
+        match self {
+            Family::Held { split, .. } => (both * u64::from(split)).div_ceil(temporal::LANES.into()),
+            Family::Walked { split, .. } => {
+                (both * u64::from(split) * sizes.queries as u64).div_ceil(temporal::LANES.into())
+            }
+            _ => both * u64::from(self.tiles(sizes.queries as u32)),
+        }
+    }
+
+    /// Loop turns of one invocation, at most.
+    fn turns(self, sizes: &Sizes) -> usize {
+        match self {
+            Family::Subgroup { split, .. } => sizes.keys.div_ceil((subgroup::LANES / split) as usize),
+            Family::Tiled(tile) => tile.turns(sizes.keys, sizes.vectors()),
+            Family::Held { .. } => sizes.queries,
+            Family::Walked { .. } => sizes.keys,
+            Family::Decode { lanes } => sizes.keys.div_ceil(2 * lanes as usize) + 1_000,
+        }
+    }
 }
 
 impl Form {
+    /// Its name in the pipeline cache.
     fn key(self) -> u64 {
-        u64::from(self.vectors) | u64::from(self.queries_per_lane) << 16 | u64::from(self.wide) << 20
-    }
-
-    fn workgroup(self) -> u32 {
-        if self.queries_per_lane > 0 { 8 } else { TILE_QUERIES }
-    }
-
-    /// Queries of one workgroup.
-    fn tile(self) -> u32 {
-        if self.queries_per_lane > 0 { 8 * self.queries_per_lane } else { TILE_QUERIES }
+        let (family, a, b, c) = match self.family {
+            Family::Subgroup { queries, split } => (0, queries, split, Meeting::Shuffles),
+            Family::Tiled(tile) => (1 + u64::from(tile.lanes == 128), tile.queries, tile.split, tile.meeting),
+            Family::Held { keys, split } => (3, keys, split, Meeting::Shuffles),
+            Family::Walked { split, meeting } => (4, 0, split, meeting),
+            Family::Decode { lanes } => (5, lanes, 0, Meeting::Workgroup),
+        };
+        family
+            | u64::from(a) << 4
+            | u64::from(b) << 16
+            | (c as u64) << 24
+            | u64::from(self.vectors) << 28
+            | (self.read as u64) << 40
     }
 
     fn text(self) -> String {
-        let read = if self.wide { shaders!("attention_read4") } else { shaders!("attention_read1") };
-        let product = if self.queries_per_lane > 0 { self.subgroup() } else { self.tiled() };
+        let read = match self.read {
+            Read::One => shaders!("attention_read1"),
+            Read::Four => shaders!("attention_read4"),
+            Read::Texel => shaders!("attention_read_texel"),
+        };
+        let product = match self.family {
+            Family::Subgroup { queries, split } => subgroup::product(self.vectors, queries, split),
+            Family::Tiled(tile) => tile.product(self.vectors),
+            Family::Held { keys, split } => temporal::held(self.vectors, keys, split),
+            Family::Walked { split, meeting } => temporal::walked(self.vectors, split, meeting),
+            Family::Decode { lanes } => decode::product(self.vectors, lanes),
+        };
         [shaders!("attention"), read, common::INDEX, &product].join("\n")
-    }
-
-    /// Lanes are queries; when reading, lanes are keys, spread by shuffles with constant lanes.
-    fn subgroup(self) -> String {
-        let (per_lane, vectors) = (self.queries_per_lane, self.vectors);
-        let mut w = String::new();
-        let mut line = |text: String| {
-            w.push_str(&text);
-            w.push('\n');
-        };
-        line(format!(
-            "@compute @workgroup_size(8)\n\
-             fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-             \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n\
-             \x20   let at = group_index(group, groups);\n\
-             \x20   let head = at / params.tiles % params.heads;\n\
-             \x20   let n = at / (params.tiles * params.heads);\n\
-             \x20   if (n >= params.attentions) {{ return; }}\n\
-             \x20   let first = at % params.tiles * {}u + lane;",
-            8 * per_lane
-        ));
-        for i in 0..per_lane {
-            line(format!(
-                "    let query{i} = first + {}u;\n\
-                 \x20   let q_at{i} = q_base(n, head) + min(query{i}, params.queries - 1u) * params.q_token;\n\
-                 \x20   var m{i} = LEAST; var l{i} = 0.0;",
-                8 * i
-            ));
-            for d in 0..vectors {
-                line(format!(
-                    "    let q{i}_{d} = read_q(q_at{i}, {d}u) * params.scale; var o{i}_{d} = vec4<f32>();"
-                ));
-            }
-        }
-        // Keys past the last query of this tile count for none of its queries.
-        line(format!(
-            "    let end = select(params.keys, min(params.keys, at % params.tiles * {0}u + {0}u), params.causal == 1u);\n\
-             \x20   for (var start = 0u; start < end; start += 8u) {{\n\
-             \x20       let base = key_base(n, head, min(start + lane, params.keys - 1u));",
-            8 * per_lane
-        ));
-        for i in 0..per_lane {
-            line(format!(
-                "        let last{i} = select(params.keys - 1u, min(query{i}, params.keys - 1u), params.causal == 1u);"
-            ));
-            for j in 0..8 {
-                line(format!("        var s{i}_{j} = 0.0;"));
-            }
-        }
-        for d in 0..vectors {
-            line(format!("        let k{d} = read_k(base, {d}u);"));
-            for j in 0..8 {
-                line(format!("        let k{d}_{j} = subgroupShuffle(k{d}, {j}u);"));
-                for i in 0..per_lane {
-                    line(format!("        s{i}_{j} += dot(q{i}_{d}, k{d}_{j});"));
-                }
-            }
-        }
-        for i in 0..per_lane {
-            for j in 0..8 {
-                line(format!("        s{i}_{j} = select(LEAST, s{i}_{j}, start + {j}u <= last{i});"));
-            }
-            let pairs: Vec<_> = (0..4).map(|j| format!("max(s{i}_{}, s{i}_{})", 2 * j, 2 * j + 1)).collect();
-            line(format!(
-                "        let top{i} = max(m{i}, max(max({}, {}), max({}, {})));\n\
-                 \x20       let shrink{i} = exp2(m{i} - top{i}); m{i} = top{i};",
-                pairs[0], pairs[1], pairs[2], pairs[3]
-            ));
-            for j in 0..8 {
-                line(format!("        let p{i}_{j} = exp2(s{i}_{j} - top{i});"));
-            }
-            let sum: Vec<_> = (0..8).map(|j| format!("p{i}_{j}")).collect();
-            line(format!("        l{i} = l{i} * shrink{i} + ({});", sum.join(" + ")));
-        }
-        for d in 0..vectors {
-            line(format!("        let v{d} = read_v(base, {d}u);"));
-            for j in 0..8 {
-                line(format!("        let v{d}_{j} = subgroupShuffle(v{d}, {j}u);"));
-            }
-            for i in 0..per_lane {
-                let terms: Vec<_> = (0..8).map(|j| format!("p{i}_{j} * v{d}_{j}")).collect();
-                line(format!("        o{i}_{d} = o{i}_{d} * shrink{i} + {};", terms.join(" + ")));
-            }
-        }
-        line("    }".into());
-        for i in 0..per_lane {
-            line(format!("    if (query{i} < params.queries) {{ let part = 1.0 / l{i};"));
-            for d in 0..vectors {
-                line(format!("        write_o(q_at{i}, {d}u, o{i}_{d} * part);"));
-            }
-            line("    }".into());
-        }
-        line("}".into());
-        w
-    }
-
-    /// Invocations are queries; a tile of keys and values lies in workgroup memory, read by all at once.
-    fn tiled(self) -> String {
-        let vectors = self.vectors;
-        let keys = self.tile_keys();
-        let mut w = format!(
-            "var<workgroup> k_tile: array<vec4<f32>, {0}>;  // [{keys} keys, {vectors}]\n\
-             var<workgroup> v_tile: array<vec4<f32>, {0}>;\n\
-             @compute @workgroup_size({TILE_QUERIES})\n\
-             fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-             \x20   @builtin(local_invocation_index) lane: u32) {{\n\
-             \x20   let at = group_index(group, groups);\n\
-             \x20   let head = at / params.tiles % params.heads;\n\
-             \x20   let n = min(at / (params.tiles * params.heads), params.attentions - 1u);\n\
-             \x20   let query = at % params.tiles * {TILE_QUERIES}u + lane;\n\
-             \x20   let q_at = q_base(n, head) + min(query, params.queries - 1u) * params.q_token;\n\
-             \x20   let last = select(params.keys - 1u, min(query, params.keys - 1u), params.causal == 1u);\n\
-             \x20   var m = LEAST; var l = 0.0;\n",
-            keys * vectors
-        );
-        let mut line = |text: String| {
-            w.push_str(&text);
-            w.push('\n');
-        };
-        for d in 0..vectors {
-            line(format!("    let q{d} = read_q(q_at, {d}u) * params.scale; var o{d} = vec4<f32>();"));
-        }
-        line(format!(
-            "    for (var start = 0u; start < params.keys; start += {keys}u) {{\n\
-             \x20       for (var i = lane; i < {}u; i += {TILE_QUERIES}u) {{\n\
-             \x20           let key = i / {vectors}u;\n\
-             \x20           let base = key_base(n, head, min(start + key, params.keys - 1u));\n\
-             \x20           k_tile[i] = read_k(base, i - key * {vectors}u);\n\
-             \x20           v_tile[i] = read_v(base, i - key * {vectors}u);\n\
-             \x20       }}\n\
-             \x20       workgroupBarrier();\n\
-             \x20       for (var key = 0u; key < {keys}u; key++) {{\n\
-             \x20           if (start + key <= last) {{\n\
-             \x20               let row = key * {vectors}u;",
-            keys * vectors
-        ));
-        let terms: Vec<_> = (0..vectors).map(|d| format!("dot(q{d}, k_tile[row + {d}u])")).collect();
-        line(format!("                let s = {};", terms.join(" + ")));
-        line(
-            "                if (s > m) {\n                    let shrink = exp2(m - s); m = s; l *= shrink;"
-                .into(),
-        );
-        for d in 0..vectors {
-            line(format!("                    o{d} *= shrink;"));
-        }
-        line("                }\n                let p = exp2(s - m); l += p;".into());
-        for d in 0..vectors {
-            line(format!("                o{d} += p * v_tile[row + {d}u];"));
-        }
-        line(
-            "            }\n        }\n        workgroupBarrier();\n    }\n\
-             \x20   if (query < params.queries && at < params.attentions * params.heads * params.tiles) {\n\
-             \x20       let part = 1.0 / l;"
-                .into(),
-        );
-        for d in 0..vectors {
-            line(format!("        write_o(q_at, {d}u, o{d} * part);"));
-        }
-        line("    }\n}".into());
-        w
-    }
-
-    /// Keys of a tile: a power of two that fits workgroup memory.
-    fn tile_keys(self) -> u32 {
-        let most = (TILE_BYTES / (2 * 16 * self.vectors as usize)).clamp(1, 32);
-        1 << most.ilog2()
     }
 }
 
@@ -273,6 +273,19 @@ impl Tensor {
         heads: usize,
         scale: Option<f32>,
         sight: Sight,
+    ) -> Result<Tensor> {
+        self.attention_in(k, v, heads, scale, sight, None)
+    }
+
+    /// The same, by `family` where one is given.
+    fn attention_in(
+        &self,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        scale: Option<f32>,
+        sight: Sight,
+        family: Option<Family>,
     ) -> Result<Tensor> {
         let wrong = |detail: String| Error::shape("attention", detail);
         let (&[b, m, c], &[b_keys, n, c_keys]) = (self.shape(), k.shape()) else {
@@ -334,12 +347,9 @@ impl Tensor {
                 Sight::SparseCausal { .. } => (m, 2 * n, images),
                 Sight::Temporal { frames } => (frames, frames, group.len() * m),
             };
-            let form = Form {
-                queries_per_lane: queries_per_lane(self.gpu(), queries, width),
-                vectors: width.div_ceil(4) as u32,
-                wide,
-            };
-            let tiles = (queries as u32).div_ceil(form.tile());
+            let sizes = Sizes { attentions, heads, queries, keys, width };
+            let family = family.unwrap_or_else(|| Family::choose(self.gpu(), &sizes));
+            let tiles = family.tiles(queries as u32);
             let image = per_unit(m * c);
             let token = per_unit(c);
             let mut params = Params {
@@ -348,6 +358,7 @@ impl Tensor {
                 keys: keys as u32,
                 heads: heads as u32,
                 tiles,
+                heads_first: u32::from(2 * keys * c * size <= CACHED_BYTES),
                 q_inner: 1,
                 q_outer: image,
                 q_step: 0,
@@ -376,126 +387,69 @@ impl Tensor {
                     (params.q_token, params.k_token) = (image, image);
                 }
             }
-            // The tiled form also turns once per key, and for its share of staging them.
-            let turns = match form.queries_per_lane {
-                0 => keys * (2 + form.vectors as usize / TILE_QUERIES as usize),
-                _ => keys.div_ceil(8),
-            };
-            if self.gpu().facts().class == Class::Software && turns > super::MAX_TURNS * 4 {
+            let turns = family.turns(&sizes);
+            if self.gpu().facts().class == Class::Software && turns > MAX_TURNS {
                 return Err(Error::Limit {
                     what: "attention: the keys of one query, in steps".into(),
                     needed: turns as u64,
                     available_what: "the longest loop this adapter counts right".into(),
-                    available: 4 * super::MAX_TURNS as u64,
+                    available: MAX_TURNS as u64,
                 });
             }
             let q_elements = group.start * frames * m * c..group.end * frames * m * c;
             let k_elements = group.start * k_group..group.end * k_group;
-            let variant =
-                Variant { scalar: self.scalar("attention")?, width: 4, workgroup: form.workgroup() };
-            let (total, pairs) = (attentions * heads, (queries * keys) as u64);
+            let texels = match family {
+                Family::Subgroup { queries: 2.., .. } if wide && tiles >= TEXEL_TILES => {
+                    texels([(self, &q_elements), (k, &k_elements), (v, &k_elements)])?
+                }
+                _ => None,
+            };
+            let inputs = match &texels {
+                Some(textures) => textures.each_ref().map(Binding::Texture),
+                None => {
+                    let [k, v] = [k, v].map(|x| x.window(k_elements.clone()));
+                    [self.window(q_elements.clone()), k, v]
+                }
+            };
+            let read = match texels {
+                Some(_) => Read::Texel,
+                None if wide => Read::Four,
+                None => Read::One,
+            };
+            let form = Form { family, vectors: sizes.vectors(), read };
+            let variant = Variant { scalar: self.scalar("attention")?, width: 4, workgroup: family.lanes() };
             self.gpu().run(&Launch {
                 program: Program::generated("attention", "forward", variant, form.key(), &|| form.text()),
                 params: params.as_bytes(),
-                inputs: &[
-                    self.window(q_elements.clone()),
-                    k.window(k_elements.clone()),
-                    v.window(k_elements.clone()),
-                ],
+                inputs: &inputs,
                 outputs: &[o.window(q_elements.clone())],
-                groups: self.gpu().grid("attention", total as u64 * u64::from(tiles))?,
+                groups: self.gpu().grid("attention", family.groups(&sizes))?,
                 work: Work {
-                    flops: total as u64 * pairs * 4 * width as u64,
+                    flops: sizes.flops(),
                     bytes: ((2 * q_elements.len() + 2 * k_elements.len()) * size) as u64,
                 },
             })?;
         }
         Ok(o)
     }
-
-    /// Heads too wide for registers: scores of a bounded number of rows at a time.
-    fn wide_attention(
-        &self,
-        k: &Tensor,
-        v: &Tensor,
-        heads: usize,
-        scale: f32,
-        sight: Sight,
-    ) -> Result<Tensor> {
-        let &[b, m, c] = self.shape() else { unreachable!("three axes were asked for") };
-        match sight {
-            Sight::All | Sight::Causal => {}
-            Sight::SparseCausal { frames } => {
-                let (k, v) = (k.seen_before(frames)?, v.seen_before(frames)?);
-                return self.wide_attention(&k, &v, heads, scale, Sight::All);
-            }
-            Sight::Temporal { frames } => {
-                // Frames become the tokens of an attention per pixel, and go back.
-                let swapped = |x: &Tensor, [outer, inner]: [usize; 2]| {
-                    x.reshape(&[b / frames, outer, inner, c])?.permute(&[0, 2, 1, 3])
-                };
-                let pixels = |x: &Tensor| swapped(x, [frames, m])?.reshape(&[b / frames * m, frames, c]);
-                let o = pixels(self)?.wide_attention(&pixels(k)?, &pixels(v)?, heads, scale, Sight::All)?;
-                return swapped(&o, [m, frames])?.reshape(self.shape());
-            }
-        }
-        let (n, share, width) = (k.shape()[1], b / k.shape()[0], c / heads);
-        // [images, tokens, heads * width] -> [images, heads, tokens, width]
-        let apart = |x: &Tensor| {
-            let (images, tokens) = (x.dim(2), x.dim(1));
-            x.reshape(&[images, tokens, heads, width])?.permute(&[0, 2, 1, 3])
-        };
-        let (q, k, v) = (apart(&self.scale(scale, 0.0)?)?, apart(k)?, apart(v)?);
-        let rows = (WIDE_SCORES / n).clamp(1, m);
-        let mut parts = Vec::new();
-        for (image, head) in (0..b * heads).map(|at| (at / heads, at % heads)) {
-            let matrix = |x: &Tensor, image: usize| {
-                x.narrow(0, image, 1)?.narrow(1, head, 1)?.reshape(&[x.dim(1), width])
-            };
-            let (queries, keys, values) =
-                (matrix(&q, image)?, matrix(&k, image / share)?, matrix(&v, image / share)?);
-            for start in (0..m).step_by(rows) {
-                let part = queries.narrow(0, start, rows.min(m - start))?;
-                let mut scores = part.matmul(&keys, true)?;
-                if sight == Sight::Causal {
-                    scores = scores.add(&later(&scores, start)?)?;
-                }
-                parts.push(scores.softmax()?.matmul(&values, false)?);
-            }
-        }
-        let o = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?.reshape(&[b, heads, m, width])?;
-        o.permute(&[0, 2, 1, 3])?.reshape(self.shape())
-    }
-
-    /// Keys or values [b * frames, n, c] -> [b * frames, 2 n, c]: the first frame's, then the frame before's.
-    fn seen_before(&self, frames: usize) -> Result<Tensor> {
-        let &[images, n, c] = self.shape() else { unreachable!("three axes were asked for") };
-        let video = self.reshape(&[images / frames, frames, n, c])?;
-        let first = video.narrow(1, 0, 1)?;
-        let before = match frames {
-            1 => first.clone(),
-            frames => Tensor::concat(&[&first, &video.narrow(1, 0, frames - 1)?], 1)?,
-        };
-        Tensor::concat(&[&first.expand(before.shape())?, &before], 2)?.reshape(&[images, 2 * n, c])
-    }
 }
 
-/// What hides the keys after a query's own place, added to scores [rows, keys] whose first row is query `start`.
-fn later(scores: &Tensor, start: usize) -> Result<Tensor> {
-    let (rows, keys) = (scores.dim(1), scores.dim(0));
-    // Far below every score, and finite in f16.
-    let hidden = |at: usize| if at % keys > start + at / keys { -3e4 } else { 0.0 };
-    let mask: Vec<f32> = (0..rows * keys).map(hidden).collect();
-    Tensor::new(scores.gpu(), scores.shape(), &mask)?.cast(scores.dtype())
-}
-
-/// Queries each lane owns in the subgroup form, 0 where the tiled form runs.
-fn queries_per_lane(gpu: &Gpu, queries: usize, width: usize) -> u32 {
-    let facts = gpu.facts();
-    if facts.class != Class::Software || facts.features.subgroup_size != Some(8) {
-        return 0;
+/// These elements of queries, keys and values in f32 in textures, where texels are cheap and all fit. Queries are read
+/// once, but by code that runs once: a buffer's is so much longer that the copy pays.
+fn texels(parts: [(&Tensor, &Range<usize>); 3]) -> Result<Option<[Texture; 3]>> {
+    let gpu = parts[0].0.gpu();
+    let fit = |(_, elements): &(&Tensor, &Range<usize>)| elements.len() as u64 / 4 <= gpu.texture_texels();
+    if !gpu.facts().features.cheap_texels || !parts.iter().all(fit) {
+        return Ok(None);
     }
-    if queries > 8 && width <= 80 { 2 } else { 1 }
+    let copy = |(x, elements): (&Tensor, &Range<usize>)| {
+        let (x, texels) = (x.cast(DType::F32)?, elements.len() as u64 / 4);
+        let texture = gpu.alloc_texture("attention", Texel::Floats, texels)?;
+        gpu.copy_to_texture(x.buffer(), elements.start as u64 / 4 * TEXEL_BYTES, &texture, 0, texels);
+        Ok(texture)
+    };
+    let [q, k, v] = parts;
+    Ok(Some([copy(q)?, copy(k)?, copy(v)?]))
 }
 
 #[cfg(test)]
@@ -534,14 +488,32 @@ mod tests {
         o
     }
 
-    fn check(gpu: &Gpu, [b, m, heads, width]: [usize; 4], [b_keys, n]: [usize; 2], sight: Sight) {
+    fn check(gpu: &Gpu, sizes: [usize; 4], keys: [usize; 2], sight: Sight) {
+        check_in(gpu, sizes, keys, sight, None, DType::F32);
+    }
+
+    fn check_in(
+        gpu: &Gpu,
+        [b, m, heads, width]: [usize; 4],
+        [b_keys, n]: [usize; 2],
+        sight: Sight,
+        family: Option<Family>,
+        dtype: DType,
+    ) {
         let c = heads * width;
         let q = random_from(1, b * m * c, 2.0);
         let (k, v) = (random_from(2, b_keys * n * c, 2.0), random_from(3, b_keys * n * c, 1.0));
-        let tensor = |shape: [usize; 3], values: &[f32]| Tensor::new(gpu, &shape, values).unwrap();
+        let [q, k, v] = [q, k, v].map(|x| match dtype {
+            DType::F16 => x.into_iter().map(|x| half::f16::from_f32(x).to_f32()).collect(),
+            _ => x,
+        });
+        let tensor = |shape: [usize; 3], values: &[f32]| {
+            Tensor::new(gpu, &shape, values).unwrap().cast(dtype).unwrap()
+        };
         let (q_gpu, k_gpu, v_gpu) =
             (tensor([b, m, c], &q), tensor([b_keys, n, c], &k), tensor([b_keys, n, c], &v));
-        let o = q_gpu.attention(&k_gpu, &v_gpu, heads, None, sight).unwrap();
+        let o = q_gpu.attention_in(&k_gpu, &v_gpu, heads, None, sight, family).unwrap();
+        assert_eq!(o.dtype(), dtype);
         let want = reference(&q, &k, &v, [b, m, heads, width], |image, query| match sight {
             Sight::All => (0..n).map(|key| image / (b / b_keys) * n + key).collect(),
             Sight::Causal => (0..=query).map(|key| image * n + key).collect(),
@@ -553,9 +525,11 @@ mod tests {
                 (0..frames).map(|frame| (image / frames * frames + frame) * n + query).collect()
             }
         });
-        let what = format!("[{b}, {m}, {heads} x {width}] keys [{b_keys}, {n}] {sight:?}");
-        // exp2 and sums of up to a few hundred weights in f32
-        assert_close(&o.to_vec().unwrap(), &want, 1e-5, &what);
+        let what =
+            format!("[{b}, {m}, {heads} x {width}] keys [{b_keys}, {n}] {sight:?} {family:?} {dtype:?}");
+        // exp2 and sums of up to a few hundred weights in f32; f16 rounds the output to 11 bits
+        let tolerance = if dtype == DType::F16 { 6e-4 } else { 1e-5 };
+        assert_close(&o.cast(DType::F32).unwrap().to_vec().unwrap(), &want, tolerance, &what);
     }
 
     fn check_all(gpu: &Gpu) {
@@ -584,6 +558,92 @@ mod tests {
         check_all(&gpu);
     }
 
+    /// Every sight by one family, with tails of queries, keys, heads and places.
+    fn check_family(gpu: &Gpu, width: usize, family: Family) {
+        let check = |sizes: [usize; 4], keys, sight| {
+            check_in(gpu, sizes, keys, sight, Some(family), DType::F32);
+        };
+        check([4, 53, 3, width], [2, 77], Sight::All);
+        check([1, 1, 1, width], [1, 1], Sight::All);
+        check([2, 29, 2, width], [2, 29], Sight::Causal);
+        check([3, 35, 2, width], [3, 35], Sight::SparseCausal { frames: 3 });
+        check([6, 7, 3, width], [6, 7], Sight::Temporal { frames: 3 });
+        if gpu.facts().features.f16 && width == 40 {
+            check_in(gpu, [1, 35, 2, width], [1, 13], Sight::All, Some(family), DType::F16);
+        }
+    }
+
+    #[test]
+    fn the_subgroup_family_matches() {
+        let Some(gpu) = gpu() else { return };
+        if gpu.facts().features.subgroup_size != Some(subgroup::LANES) {
+            return;
+        }
+        for (width, queries, split) in [(40, 2, 2), (88, 1, 4), (64, 1, 8), (5, 1, 1)] {
+            check_family(&gpu, width, Family::Subgroup { queries, split });
+        }
+        // As it is chosen: large enough for the large tile.
+        check(&gpu, [2, 205, 2, 40], [2, 301], Sight::All);
+        let plain = gpu_with(Options { without_textures: true, ..Default::default() }).expect("opened above");
+        check_family(&plain, 12, Family::Subgroup { queries: 2, split: 2 });
+    }
+
+    #[test]
+    fn the_tiled_family_matches() {
+        let Some(gpu) = gpu() else { return };
+        let tile = |queries, split, lanes, meeting| Family::Tiled(Tile { queries, split, lanes, meeting });
+        for (width, queries, split, lanes) in [(40, 2, 2, 64), (5, 1, 1, 128), (88, 1, 4, 64)] {
+            check_family(&gpu, width, tile(queries, split, lanes, Meeting::Workgroup));
+            if gpu.facts().features.subgroup_size.is_some_and(|size| size >= 4) {
+                check_family(&gpu, width, tile(queries, split, lanes, Meeting::Shuffles));
+            }
+        }
+    }
+
+    #[test]
+    fn the_temporal_families_match() {
+        let Some(gpu) = gpu() else { return };
+        let subgroups = gpu.facts().features.subgroup_size.is_some_and(|size| size >= 8);
+        for (width, split) in [(40, 1), (5, 1), (28, 4)] {
+            check_family(&gpu, width, Family::Walked { split, meeting: Meeting::Workgroup });
+            if subgroups {
+                check_family(&gpu, width, Family::Walked { split, meeting: Meeting::Shuffles });
+            }
+        }
+        for (width, keys, split) in [(40, 6, 2), (5, 3, 1), (32, 8, 8)] {
+            if split == 1 || subgroups {
+                let (family, n) = (Some(Family::Held { keys: keys as u32, split }), keys);
+                let check = |sizes, keys, sight, dtype| check_in(&gpu, sizes, keys, sight, family, dtype);
+                check([2 * n, 19, 3, width], [2 * n, 19], Sight::Temporal { frames: n }, DType::F32);
+                check([6, 13, 2, width], [2, n], Sight::All, DType::F32);
+                check([3, n, 5, width], [3, n], Sight::Causal, DType::F32);
+                if gpu.facts().features.f16 {
+                    check([n, 9, 2, width], [n, 9], Sight::Temporal { frames: n }, DType::F16);
+                }
+            }
+        }
+        // As they are chosen.
+        check(&gpu, [12, 77, 2, 40], [12, 77], Sight::Temporal { frames: 6 });
+        check(&gpu, [24, 33, 2, 8], [24, 33], Sight::Temporal { frames: 12 });
+    }
+
+    #[test]
+    fn the_decode_family_matches() {
+        let Some(gpu) = gpu() else { return };
+        for (width, lanes) in [(64, 8), (5, 64), (40, 128)] {
+            check_family(&gpu, width, Family::Decode { lanes });
+            check_in(
+                &gpu,
+                [2, 1, 3, width],
+                [2, 517],
+                Sight::All,
+                Some(Family::Decode { lanes }),
+                DType::F32,
+            );
+        }
+        check(&gpu, [2, 1, 3, 80], [2, 301], Sight::All);
+    }
+
     #[test]
     fn many_keys_are_all_seen_or_refused() {
         let Some(gpu) = gpu() else { return };
@@ -593,7 +653,7 @@ mod tests {
         check(&plain, [1, 3, 1, 4], [1, 30_001], Sight::All);
         if plain.facts().class == Class::Software {
             let [q, k] =
-                [3, 70_001].map(|n| Tensor::zeros(&plain, &[1, n, 4], crate::tensor::DType::F32).unwrap());
+                [3, 2_000_001].map(|n| Tensor::zeros(&plain, &[1, n, 4], crate::tensor::DType::F32).unwrap());
             assert!(q.attention(&k, &k, 1, None, Sight::All).is_err());
         }
     }
@@ -632,11 +692,33 @@ mod tests {
 
     #[test]
     fn every_form_validates_without_a_gpu() {
-        for width in [4, 5, 40, 64, 80, 88, 96, 160] {
-            for queries_per_lane in 0..=2 {
-                let form = Form { queries_per_lane, vectors: u32::div_ceil(width, 4), wide: width % 4 == 0 };
+        let mut keys = std::collections::HashSet::new();
+        for width in [4_u32, 5, 40, 64, 80, 88, 96, 160, 192] {
+            let vectors = width.div_ceil(4);
+            let (queries, split) = subgroup::tile(vectors);
+            let mut families = vec![
+                Family::Subgroup { queries: 1, split: subgroup::small_split(vectors) },
+                Family::Subgroup { queries, split },
+                Family::Held { keys: 1, split: 1 },
+                Family::Held { keys: 6, split: temporal::held_split(vectors) },
+                Family::Decode { lanes: 8 },
+                Family::Decode { lanes: 128 },
+            ];
+            for meeting in [Meeting::Shuffles, Meeting::Workgroup] {
+                families.extend([1, 2, 4].map(|split| Family::Walked { split, meeting }));
+                families
+                    .extend([20, 4096].map(|queries| Family::Tiled(Tile::new(queries, vectors, meeting))));
+            }
+            families.dedup();
+            let reads: &[Read] =
+                if width % 4 == 0 { &[Read::One, Read::Four, Read::Texel] } else { &[Read::One] };
+            for (family, &read) in
+                families.iter().flat_map(|family| reads.iter().map(move |read| (family, read)))
+            {
+                let form = Form { family: *family, vectors, read };
+                assert!(keys.insert((form.key(), width % 4)), "{form:?} shares its key");
                 for scalar in [Scalar::F32, Scalar::F16] {
-                    let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
+                    let variant = Variant { scalar, width: 4, workgroup: family.lanes() };
                     let generate = || form.text();
                     let program = Program::generated("attention", "forward", variant, form.key(), &generate);
                     validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);

@@ -21,6 +21,8 @@ enum Kind {
 struct Form {
     kind: Kind,
     axes: usize,
+    /// Four places to a turn, as [`Walk::spread`] has it.
+    spread: bool,
     /// One element of a, or of b, serves a whole unit.
     splat: [bool; 2],
 }
@@ -28,11 +30,12 @@ struct Form {
 impl Form {
     fn key(self) -> u64 {
         let splat = u64::from(self.splat[0]) | u64::from(self.splat[1]) << 1;
-        self.kind as u64 | splat << 4 | (self.axes as u64) << 8
+        self.kind as u64 | splat << 4 | u64::from(self.spread) << 6 | (self.axes as u64) << 8
     }
 
     fn text(self) -> String {
-        let mut text = format!("const KIND = {}u;\nconst AXES = {}u;\n", self.kind as u32, self.axes);
+        let (kind, axes, spread) = (self.kind as u32, self.axes, self.spread);
+        let mut text = format!("const KIND = {kind}u;\nconst AXES = {axes}u;\nconst SPREAD = {spread};\n");
         for (name, splat) in [("a", self.splat[0]), ("b", self.splat[1])] {
             let (cell, value) = if splat {
                 ("scalar", format!("f32({name}[at])"))
@@ -88,12 +91,14 @@ impl Tensor {
         let cell_bytes = [0, 1, 2].map(|t| if t < 2 && splat[t] { size } else { size * width as usize });
         let walk = walk.in_cells(width as usize, [!splat[0], !splat[1], true]);
         let variant = Variant { scalar, width, workgroup: self.gpu().flat_workgroup() };
-        let form = Form { kind, axes: walk.axes.len(), splat };
+        let axes = walk.axes.len();
         for piece in walk.pieces(self.gpu(), op, cell_bytes)? {
+            let spread = piece.spread();
+            let form = Form { kind, axes, spread: spread.is_some(), splat };
             let elements = (piece.n() * width as usize) as u64;
             self.gpu().run(&Launch {
                 program: Program::generated("binary", "forward", variant, form.key(), &|| form.text()),
-                params: &piece.params(cell_bytes),
+                params: &spread.as_ref().unwrap_or(&piece).params(cell_bytes),
                 inputs: &[piece.binding(self, 0, cell_bytes[0]), piece.binding(&other, 1, cell_bytes[1])],
                 outputs: &[piece.binding(&y, 2, cell_bytes[2])],
                 groups: flat_groups(self.gpu(), op, piece.n())?,
@@ -281,8 +286,8 @@ mod tests {
     fn shader_twin() {
         for scalar in [Scalar::F32, Scalar::F16] {
             for (width, splat) in [(1, [false; 2]), (4, [false; 2]), (4, [true, false]), (4, [false, true])] {
-                for axes in 1..=6 {
-                    let form = Form { kind: Kind::Add, axes, splat };
+                for (axes, spread) in [(1, false), (2, false), (2, true), (5, true), (6, false), (6, true)] {
+                    let form = Form { kind: Kind::Add, axes, spread, splat };
                     let variant = Variant { scalar, width, workgroup: 64 };
                     let generate = || form.text();
                     let program = Program::generated("binary", "forward", variant, 0, &generate);

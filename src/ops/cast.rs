@@ -9,6 +9,9 @@ use crate::tensor::{DType, Tensor};
 const SOURCES: &[&str] = &[shaders!("cast"), common::INDEX];
 const NARROW: Kernel = Kernel::new("cast", "narrow", SOURCES);
 const WIDEN: Kernel = Kernel::new("cast", "widen", SOURCES);
+const WORDS: &[&str] = &[shaders!("cast_words"), common::INDEX];
+const NARROW_WORDS: Kernel = Kernel::new("cast", "narrow", WORDS);
+const WIDEN_WORDS: Kernel = Kernel::new("cast", "widen", WORDS);
 
 params! {
     struct Params {
@@ -21,8 +24,11 @@ impl Tensor {
     ///
     /// Errors: [`Error::DType`] between floats and ids.
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
+        let width = if super::words_pay(self.gpu()) && self.len().is_multiple_of(8) { 8 } else { 4 };
         let kernel = match (self.dtype(), dtype) {
             (from, to) if from == to => return Ok(self.clone()),
+            (DType::F32, DType::F16) if width == 8 => NARROW_WORDS,
+            (DType::F16, DType::F32) if width == 8 => WIDEN_WORDS,
             (DType::F32, DType::F16) => NARROW,
             (DType::F16, DType::F32) => WIDEN,
             (from, to) => {
@@ -34,9 +40,10 @@ impl Tensor {
         };
         let _op = self.gpu().op(|| format!("cast {self} -> {dtype}"));
         let y = Tensor::empty(self.gpu(), self.shape(), dtype)?;
-        let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: self.gpu().flat_workgroup() };
+        let variant =
+            Variant { scalar: Scalar::F16, width: width as u32, workgroup: self.gpu().flat_workgroup() };
         for window in flat_windows(self.gpu(), "cast", self.len(), &[self.dtype(), dtype])? {
-            let units = window.len().div_ceil(4);
+            let units = window.len().div_ceil(width);
             self.gpu().run(&Launch {
                 program: kernel.program(variant),
                 params: Params { n: units as u32 }.as_bytes(),
@@ -78,7 +85,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
-        for n in [0, 1, 3, 257, 1030] {
+        for n in [0, 1, 3, 8, 257, 1030, 4096 + 8] {
             check(&gpu, n);
         }
     }
@@ -88,6 +95,7 @@ mod tests {
         let options = Options { binding_bytes: Some(4096), ..Options::default() };
         let Some(gpu) = gpu_with(options).filter(|gpu| gpu.facts().features.f16) else { return };
         check(&gpu, 3001);
+        check(&gpu, 5008);
     }
 
     #[test]
@@ -110,5 +118,10 @@ mod tests {
     #[test]
     fn shader_twin() {
         crate::testing::shader_twin(&NARROW, Params::FIELDS);
+        let variant = Variant { scalar: Scalar::F16, width: 8, workgroup: 64 };
+        for kernel in [NARROW_WORDS, WIDEN_WORDS] {
+            let text = kernel.program(variant).text(true);
+            crate::testing::validate("cast in words", &text, Params::FIELDS);
+        }
     }
 }

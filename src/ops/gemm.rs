@@ -530,6 +530,11 @@ impl Product<'_> {
     }
 }
 
+/// Tries the matrix units where there are any: weights for them are at hand, products of them may soon be captured.
+pub(super) fn prepare(gpu: &Gpu) {
+    trial::of(gpu);
+}
+
 /// What became of the adapter's matrix units, in a line; tried now where they were not yet. `None` where there are
 /// none that kernels use.
 pub fn matrix_units(gpu: &Gpu) -> Option<String> {

@@ -4,18 +4,52 @@
 
 use super::{check_vector, common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Launch, Variant, Work};
+use crate::gpu::{Class, Kernel, Launch, Scalar, Variant, Work};
 use crate::tensor::{DType, Tensor};
 use std::ops::Range;
 
-const SOURCES: &[&str] = &[shaders!("group_norm"), common::INDEX, common::REDUCE];
-const STATISTICS: Kernel = Kernel::new("group_norm", "statistics", SOURCES);
-const MERGE: Kernel = Kernel::new("group_norm", "merge", SOURCES);
-const NORMALISE: Kernel = Kernel::new("group_norm", "normalise", SOURCES);
-const NORMALISE_SILU: Kernel = Kernel::new("group_norm", "normalise_silu", SOURCES);
+const MERGE: Kernel =
+    Kernel::new("group_norm", "merge", &[shaders!("group_norm"), common::INDEX, common::REDUCE]);
+
+/// The passes over x; `join` makes one part of the interlaced chunks of a block.
+struct Passes {
+    statistics: Kernel,
+    join: Option<Kernel>,
+    normalise: Kernel,
+    normalise_silu: Kernel,
+}
+
+impl Passes {
+    const fn new(sources: &'static [&'static str], joins: bool) -> Passes {
+        Passes {
+            statistics: Kernel::new("group_norm", "statistics", sources),
+            join: if joins { Some(Kernel::new("group_norm", "join", sources)) } else { None },
+            normalise: Kernel::new("group_norm", "normalise", sources),
+            normalise_silu: Kernel::new("group_norm", "normalise_silu", sources),
+        }
+    }
+}
+
+const PASSES: Passes = Passes::new(
+    &[shaders!("group_norm_pass"), shaders!("group_norm"), common::INDEX, common::REDUCE, common::ACTIVATION],
+    false,
+);
+/// The same in 64-bit words.
+const PASSES_8: Passes = Passes::new(
+    &[
+        shaders!("group_norm_pass8"),
+        shaders!("group_norm"),
+        common::INDEX,
+        common::REDUCE,
+        common::ACTIVATION,
+    ],
+    true,
+);
 
 /// Positions an invocation sums up: more make fewer partial sums, but walk further than the nearest cache.
 const POSITIONS: std::ops::RangeInclusive<usize> = 16..=32;
+/// Most positions an invocation normalises.
+const MOST_ROWS: usize = 16;
 /// Most positions one invocation may have to sum up where bindings are small: so short a sum stays exact.
 const MOST_POSITIONS: usize = 1024;
 
@@ -24,9 +58,10 @@ params! {
         units: u32,
         images: u32,
         positions: u32,
-        stride: u32,
+        pitch: u32,
         skip: u32,
         chunk: u32,
+        stride: u32,
         chunks: u32,
         first_slot: u32,
         slots: u32,
@@ -44,6 +79,14 @@ struct Plan {
     pieces: Vec<Range<usize>>,
     /// Positions an invocation sums up; pieces start on its multiples.
     chunk: usize,
+    /// Positions from one of them to the next; 1 where there are several pieces.
+    stride: usize,
+}
+
+/// How `positions` are cut into chunks whose own positions lie `stride` apart: how many there are.
+fn n_chunks(positions: usize, chunk: usize, stride: usize) -> usize {
+    let block = chunk * stride;
+    positions / block * stride + stride.min(positions % block)
 }
 
 impl Tensor {
@@ -77,27 +120,36 @@ impl Tensor {
         if self.is_empty() {
             return Ok(y);
         }
-        let width = super::width_of(channels);
-        let variant = Variant { scalar, width, workgroup: self.gpu().flat_workgroup() };
-        let plan = self.group_norm_plan(images, positions, channels)?;
-        let units = channels / width as usize;
-        let slots = positions.div_ceil(plan.chunk);
-        let group_channels = channels / groups;
-        let merging = super::row_workgroup(self.gpu(), slots * group_channels, op)?;
+        let (width, passes) = match super::words_pay(self.gpu()) && channels.is_multiple_of(8) {
+            true => (8, PASSES_8),
+            false => (super::width_of(channels), PASSES),
+        };
+        let variant = Variant { scalar, width, workgroup: 64 };
         let items = (self.len() / width as usize) as u64;
-        let rows_at_once = super::rows_per_invocation(self.gpu(), items, super::ROWS_AT_ONCE);
+        let plan = self.group_norm_plan(images, positions, channels, items)?;
+        let units = channels / width as usize;
+        let slots = n_chunks(positions, plan.chunk, plan.stride);
+        let group_channels = channels / groups;
+        let join = passes.join.filter(|_| plan.stride > 1);
+        // What the merge finds: chunks, or blocks of them.
+        let (merged_chunk, merged_stride) =
+            if join.is_some() { (plan.chunk * plan.stride, 1) } else { (plan.chunk, plan.stride) };
+        let merged = n_chunks(positions, merged_chunk, merged_stride);
+        let merging = super::row_workgroup(self.gpu(), merged * group_channels, op)?;
+        let rows_at_once = super::rows_per_invocation(self.gpu(), items, MOST_ROWS);
         for first in (0..images).step_by(plan.images) {
             let n = plan.images.min(images - first);
             let parts = Tensor::empty(self.gpu(), &[n, slots, 2, channels], DType::F32)?;
             let fold = Tensor::empty(self.gpu(), &[n, 2, channels], DType::F32)?;
-            let params = |piece: &Range<usize>, skip, chunk: usize| Params {
+            let params = |piece: &Range<usize>, skip, chunk: usize, stride: usize| Params {
                 units: units as u32,
                 images: n as u32,
                 positions: piece.len() as u32,
-                stride: positions as u32,
+                pitch: positions as u32,
                 skip,
                 chunk: chunk as u32,
-                chunks: piece.len().div_ceil(chunk) as u32,
+                stride: stride as u32,
+                chunks: n_chunks(piece.len(), chunk, stride) as u32,
                 first_slot: (piece.start / plan.chunk) as u32,
                 slots: slots as u32,
                 groups: groups as u32,
@@ -114,9 +166,9 @@ impl Tensor {
             let elements = |piece: &Range<usize>| (n * piece.len() * channels) as u64;
             for piece in &plan.pieces {
                 let (x, skip) = super::bind_rows(self, rows_of(piece), channels);
-                let params = params(piece, skip, plan.chunk);
+                let params = params(piece, skip, plan.chunk, plan.stride);
                 self.gpu().run(&Launch {
-                    program: STATISTICS.program(variant),
+                    program: passes.statistics.program(variant),
                     params: params.as_bytes(),
                     inputs: &[x],
                     outputs: &[parts.binding()],
@@ -127,9 +179,28 @@ impl Tensor {
                     },
                 })?;
             }
+            let whole = 0..positions;
+            let parts = match join {
+                None => parts,
+                Some(join) => {
+                    let joined = Tensor::empty(self.gpu(), &[n, merged, 2, channels], DType::F32)?;
+                    let invocations = (n * merged * units) as u64;
+                    self.gpu().run(&Launch {
+                        program: join.program(variant),
+                        params: params(&whole, 0, plan.chunk, plan.stride).as_bytes(),
+                        inputs: &[parts.binding()],
+                        outputs: &[joined.binding()],
+                        groups: self.gpu().grid(op, invocations.div_ceil(u64::from(variant.workgroup)))?,
+                        work: Work { flops: 4 * parts.len() as u64, bytes: parts.bytes() + joined.bytes() },
+                    })?;
+                    joined
+                }
+            };
+            let merging_params =
+                Params { slots: merged as u32, ..params(&whole, 0, merged_chunk, merged_stride) };
             self.gpu().run(&Launch {
-                program: MERGE.program(Variant { workgroup: merging, ..variant }),
-                params: params(&(0..positions), 0, plan.chunk).as_bytes(),
+                program: MERGE.program(Variant { workgroup: merging, scalar: Scalar::F32, width: 1 }),
+                params: merging_params.as_bytes(),
                 inputs: &[parts.binding(), weight.binding()],
                 outputs: &[fold.binding()],
                 groups: self.gpu().grid(op, (n * groups) as u64)?,
@@ -138,9 +209,10 @@ impl Tensor {
             for piece in &plan.pieces {
                 let (x, skip) = super::bind_rows(self, rows_of(piece), channels);
                 let (out, _) = super::bind_rows(&y, rows_of(piece), channels);
-                let params = params(piece, skip, rows_at_once);
+                let stride = self.apart(channels, piece.len(), rows_at_once);
+                let params = params(piece, skip, rows_at_once, stride);
                 self.gpu().run(&Launch {
-                    program: if silu { NORMALISE_SILU } else { NORMALISE }.program(variant),
+                    program: if silu { passes.normalise_silu } else { passes.normalise }.program(variant),
                     params: params.as_bytes(),
                     inputs: &[x, fold.binding(), bias.binding()],
                     outputs: &[out],
@@ -155,26 +227,33 @@ impl Tensor {
         Ok(y)
     }
 
-    fn group_norm_plan(&self, images: usize, positions: usize, channels: usize) -> Result<Plan> {
+    /// Positions from one of an invocation's `chunk` to the next: on a software adapter so many that each lies in a
+    /// page of its own, where the CPU reads ahead.
+    fn apart(&self, channels: usize, positions: usize, chunk: usize) -> usize {
+        let bytes = if self.gpu().facts().class == Class::Software { 16 << 10 } else { 0 };
+        (bytes / (channels * self.dtype().bytes())).clamp(1, positions.div_ceil(chunk))
+    }
+
+    fn group_norm_plan(&self, images: usize, positions: usize, channels: usize, items: u64) -> Result<Plan> {
         let limit = self.gpu().facts().limits.binding_bytes as usize;
         let row_bytes = channels * self.dtype().bytes();
-        let items = self.len() as u64 / u64::from(super::width_of(channels));
         let chunk = super::rows_per_invocation(self.gpu(), items, *POSITIONS.end());
         let chunk = chunk.max(*POSITIONS.start()).min(positions);
+        let stride = self.apart(channels, positions, chunk);
         let whole = || std::iter::once(0..positions).collect();
-        let parts_bytes = |chunk: usize| positions.div_ceil(chunk) * 2 * channels * 4;
-        if self.bytes() as usize <= limit && images * parts_bytes(chunk) <= limit {
-            return Ok(Plan { images, pieces: whole(), chunk });
+        let parts_bytes = |chunk: usize, stride| n_chunks(positions, chunk, stride) * 2 * channels * 4;
+        if self.bytes() as usize <= limit && images * parts_bytes(chunk, stride) <= limit {
+            return Ok(Plan { images, pieces: whole(), chunk, stride });
         }
         // Rows of a window, the ones before it that alignment may cost taken off.
         let rows = (limit / row_bytes).saturating_sub(255 >> row_bytes.trailing_zeros().min(8));
-        if rows >= positions && parts_bytes(chunk) <= limit {
-            let images = (rows / positions).min(limit / parts_bytes(chunk));
-            return Ok(Plan { images, pieces: whole(), chunk });
+        if rows >= positions && parts_bytes(chunk, stride) <= limit {
+            let images = (rows / positions).min(limit / parts_bytes(chunk, stride));
+            return Ok(Plan { images, pieces: whole(), chunk, stride });
         }
-        let most_slots = (limit / parts_bytes(positions)).max(1);
+        let most_slots = (limit / parts_bytes(positions, 1)).max(1);
         let chunk = chunk.max(positions.div_ceil(most_slots)).min(rows);
-        if chunk == 0 || chunk > MOST_POSITIONS || parts_bytes(chunk) > limit {
+        if chunk == 0 || chunk > MOST_POSITIONS || parts_bytes(chunk, 1) > limit {
             return Err(Error::Limit {
                 what: format!("group_norm: {positions} positions of {channels} channels"),
                 needed: (positions * row_bytes) as u64,
@@ -184,7 +263,7 @@ impl Tensor {
         }
         let most = rows / chunk * chunk;
         let pieces = (0..positions).step_by(most).map(|at| at..positions.min(at + most)).collect();
-        Ok(Plan { images: 1, pieces, chunk })
+        Ok(Plan { images: 1, pieces, chunk, stride: 1 })
     }
 }
 
@@ -192,7 +271,7 @@ impl Tensor {
 mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
-    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin};
+    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin, validate};
 
     /// The same in f64 and plain loops, x as [images, positions, channels].
     fn reference(
@@ -254,6 +333,8 @@ mod tests {
             ([2, 257, 40], 4),
             ([5, 2, 12], 12),
             ([1, 20_011, 8], 2),
+            ([2, 1153, 96], 32),
+            ([3, 40, 1280], 32),
         ];
         for (shape, groups) in shapes {
             case(&gpu, shape, groups, 0.3, false, 1e-5);
@@ -366,8 +447,34 @@ mod tests {
 
     #[test]
     fn shader_twins() {
-        for kernel in [STATISTICS, MERGE, NORMALISE, NORMALISE_SILU] {
-            shader_twin(&kernel, Params::FIELDS);
+        shader_twin(&MERGE, Params::FIELDS);
+        for (passes, widths) in [(PASSES, &[1, 4][..]), (PASSES_8, &[8])] {
+            let kernels = [passes.statistics, passes.normalise, passes.normalise_silu];
+            for kernel in kernels.into_iter().chain(passes.join) {
+                for (scalar, &width) in
+                    [Scalar::F32, Scalar::F16].into_iter().flat_map(|s| widths.iter().map(move |w| (s, w)))
+                {
+                    let variant = Variant { scalar, width, workgroup: 64 };
+                    let label = format!("group_norm {variant:?}");
+                    validate(&label, &kernel.program(variant).text(true), Params::FIELDS);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_that_interlace_cover_all_positions() {
+        for positions in [1, 5, 31, 32, 33, 144, 2304, 1000] {
+            for (chunk, stride) in [(1, 1), (16, 1), (16, 3), (32, 5), (7, 100)] {
+                let chunks = n_chunks(positions, chunk, stride);
+                let mut seen = vec![0; positions];
+                for at in 0..chunks {
+                    let first = at / stride * stride * (chunk - 1) + at;
+                    (first..positions).step_by(stride).take(chunk).for_each(|position| seen[position] += 1);
+                    assert!(first < positions, "{positions} by {chunk} and {stride}: chunk {at} is empty");
+                }
+                assert!(seen.iter().all(|&times| times == 1), "{positions} by {chunk} and {stride}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{check_vector, common, params, rows_of, shaders};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, Variant, Work};
+use crate::gpu::{Kernel, Launch, Program, Variant, Work};
 use crate::tensor::Tensor;
 
 const FORWARD: Kernel =
@@ -17,6 +17,60 @@ params! {
         has_bias: u32,
         eps: f32,
     }
+}
+
+/// Lanes of a subgroup that share a row in registers, and the most units of 8 columns that each keeps.
+const LANES: usize = 8;
+const MOST_UNITS: usize = 20;
+
+/// Rows one invocation takes: more share the reading of weight and bias, fewer leave work for all cores.
+fn block_of(rows: usize) -> usize {
+    match rows {
+        0..1024 => 4,
+        1024..8192 => 16,
+        _ => 64,
+    }
+}
+
+/// The shader's text where a lane keeps `units` of 8 columns, unrolled.
+fn words_text(units: usize, block: usize) -> String {
+    let each = |line: &dyn Fn(usize) -> String| (0..units).map(line).collect::<String>();
+    let sum = |of: &str| (0..units).map(|u| format!("{of}{u})")).collect::<Vec<_>>().join(" + ");
+    let forward = format!(
+        "@compute @workgroup_size(WG)
+fn forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {{
+    let first = group_index(group, groups) * {block}u;
+    if (first >= params.rows) {{
+        return;
+    }}
+{vectors}    var at = first * params.cols + lane;
+    for (var left = min({block}u, params.rows - first); left > 0u; left--) {{
+{loads}        let shift = subgroupShuffle(x0.even.x, 0u);
+{deviations}        let mean = mean_across({sums});
+{centred}        let scale = 1.0 / sqrt(mean_across({squares}) + params.eps);
+{stores}        at += params.cols;
+    }}
+}}
+",
+        vectors = each(&|u| format!(
+            "    let weight{u} = weight_at(lane + {at}u);\n    let bias{u} = bias_at(lane + {at}u);\n",
+            at = u * LANES
+        )),
+        loads = each(&|u| format!("        let x{u} = opened(x[at + {}u]);\n", u * LANES)),
+        deviations = each(&|u| format!("        let d{u} = minus(x{u}, shift);\n")),
+        sums = sum("sum_of(d"),
+        centred = each(&|u| format!("        let c{u} = minus(d{u}, mean);\n")),
+        squares = sum("squares_of(c"),
+        stores = each(&|u| format!(
+            "        y[at + {}u] = closed(scaled(c{u}, scale, weight{u}, bias{u}));\n",
+            u * LANES
+        )),
+    );
+    [shaders!("layer_norm_words"), common::INDEX, &forward].join("\n")
 }
 
 impl Tensor {
@@ -38,8 +92,19 @@ impl Tensor {
         if self.is_empty() {
             return Ok(y);
         }
-        let width = super::width_of(cols);
-        let workgroup = super::row_workgroup(self.gpu(), cols, op)?;
+        let (words, block) = (self.keeps_rows_in_registers(cols), block_of(rows));
+        let (width, workgroup) = match words {
+            true => (8, LANES as u32),
+            false => (super::width_of(cols), super::row_workgroup(self.gpu(), cols, op)?),
+        };
+        let variant = Variant { scalar, width, workgroup };
+        let units = cols / (8 * LANES);
+        let text = || words_text(units, block);
+        let program = || match words {
+            true => Program::generated("layer_norm", "forward", variant, (units << 8 | block) as u64, &text),
+            false => FORWARD.program(variant),
+        };
+        let rows_per_group = if words { block } else { 1 };
         let row_bytes = cols * self.dtype().bytes();
         for window in self.gpu().row_windows(op, rows, &[row_bytes])? {
             let params = Params {
@@ -52,12 +117,12 @@ impl Tensor {
             let elements = window.start * cols..window.end * cols;
             let x = self.window(elements.clone());
             self.gpu().run(&Launch {
-                program: FORWARD.program(Variant { scalar, width, workgroup }),
+                program: program(),
                 params: params.as_bytes(),
                 // What is not given is not read; its place is held by x.
                 inputs: &[x, weight.map_or(x, Tensor::binding), bias.map_or(x, Tensor::binding)],
                 outputs: &[y.window(elements)],
-                groups: self.gpu().grid(op, window.len() as u64)?,
+                groups: self.gpu().grid(op, window.len().div_ceil(rows_per_group) as u64)?,
                 work: Work {
                     flops: 8 * (window.len() * cols) as u64,
                     bytes: 2 * (window.len() * row_bytes) as u64,
@@ -66,15 +131,23 @@ impl Tensor {
         }
         Ok(y)
     }
+
+    /// True where the 8 lanes of a software adapter's subgroup can hold a row, in whole units each.
+    fn keeps_rows_in_registers(&self, cols: usize) -> bool {
+        super::words_pay(self.gpu())
+            && self.gpu().facts().features.subgroup_size == Some(LANES as u32)
+            && cols.is_multiple_of(8 * LANES)
+            && cols <= 8 * LANES * MOST_UNITS
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::gpu::{Gpu, Options};
+    use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin};
+    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin, validate};
 
     /// The same in f64 and plain loops.
     fn reference(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f64> {
@@ -120,6 +193,9 @@ mod tests {
             vec![7, 257],
             vec![40_000, 4],
             vec![2, 1280],
+            vec![67, 320],
+            vec![1029, 128],
+            vec![8200, 64],
         ] {
             case(&gpu, &shape, 0.4, 1e-5);
         }
@@ -198,5 +274,11 @@ mod tests {
     #[test]
     fn shader_twin_of_layer_norm() {
         shader_twin(&FORWARD, Params::FIELDS);
+        for (scalar, units) in [(Scalar::F32, 1), (Scalar::F16, 2), (Scalar::F32, MOST_UNITS)] {
+            let variant = Variant { scalar, width: 8, workgroup: LANES as u32 };
+            let text = || words_text(units, 4);
+            let program = Program::generated("layer_norm", "forward", variant, 0, &text);
+            validate(&format!("layer_norm {variant:?} {units}"), &program.text(true), Params::FIELDS);
+        }
     }
 }

@@ -160,6 +160,9 @@ impl Tensor {
             let at = |start: usize| (start * size) as u64;
             return gpu.copy(self.buffer(), at(from_start), y.buffer(), at(to_start), bytes as u64);
         }
+        if let Some(tiles) = walk.in_tiles().filter(|_| size == 4) {
+            return self.move_tiles(y, op, tiles);
+        }
         let width = cell_width(&walk, size);
         let cell_bytes = width * size;
         let walk = walk.in_cells(width, [true; 3]);
@@ -167,15 +170,38 @@ impl Tensor {
         // f16 is needed only where a single one moves.
         let scalar = if cell_bytes == 2 { Scalar::F16 } else { Scalar::F32 };
         let variant = Variant { scalar, width: 4, workgroup: gpu.flat_workgroup() };
-        let form = (n_axes << 8 | cell_bytes) as u64;
         for piece in walk.pieces(gpu, op, [cell_bytes; 3])? {
+            let spread = piece.spread();
+            let form = (n_axes << 9 | cell_bytes << 1 | usize::from(spread.is_some())) as u64;
+            let text = || text(n_axes, cell_bytes, spread.is_some());
             gpu.run(&Launch {
-                program: Program::generated("layout", "forward", variant, form, &|| text(n_axes, cell_bytes)),
-                params: &piece.params([cell_bytes; 3]),
+                program: Program::generated("layout", "forward", variant, form, &text),
+                params: &spread.as_ref().unwrap_or(&piece).params([cell_bytes; 3]),
                 inputs: &[piece.binding(self, 0, cell_bytes)],
                 outputs: &[piece.binding(y, 1, cell_bytes)],
                 groups: flat_groups(gpu, op, piece.n())?,
                 work: Work { flops: 0, bytes: (2 * piece.n() * cell_bytes) as u64 },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Tensor {
+    /// Moves four by four elements of 4 bytes at once, turned.
+    fn move_tiles(&self, y: &Tensor, op: &'static str, walk: Walk) -> Result<()> {
+        const CELL: usize = 16;
+        let (gpu, n_axes) = (self.gpu(), walk.axes.len());
+        let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: 64 };
+        let form = (n_axes << 8 | CELL) as u64;
+        for piece in walk.pieces(gpu, op, [CELL; 3])? {
+            gpu.run(&Launch {
+                program: Program::generated("layout", "tiles", variant, form, &|| text(n_axes, CELL, false)),
+                params: &piece.params([CELL; 3]),
+                inputs: &[piece.binding(self, 0, CELL)],
+                outputs: &[piece.binding(y, 1, CELL)],
+                groups: gpu.grid(op, piece.n().div_ceil(64) as u64)?,
+                work: Work { flops: 0, bytes: (2 * 4 * piece.n() * CELL) as u64 },
             })?;
         }
         Ok(())
@@ -222,8 +248,9 @@ pub(super) fn cell_type(cell_bytes: usize) -> &'static str {
 }
 
 /// The shader's text for cells of so many bytes.
-fn text(n_axes: usize, cell_bytes: usize) -> String {
-    let head = format!("const AXES = {n_axes}u;\nalias cell = {};", cell_type(cell_bytes));
+fn text(n_axes: usize, cell_bytes: usize, spread: bool) -> String {
+    let head =
+        format!("const AXES = {n_axes}u;\nconst SPREAD = {spread};\nalias cell = {};", cell_type(cell_bytes));
     [&head, shaders!("layout"), common::INDEX, common::WALK].join("\n")
 }
 
@@ -355,6 +382,9 @@ mod tests {
             (&[2, 5, 3, 6], &[0, 2, 1, 3]),
             (&[2, 5, 3, 7], &[2, 0, 1, 3]),
             (&[2, 12, 20], &[0, 2, 1]),
+            (&[3, 36, 68], &[2, 0, 1]),
+            (&[2, 4, 6, 10], &[0, 2, 3, 1]),
+            (&[2, 3, 8, 4, 12], &[4, 1, 0, 3, 2]),
             (&[2, 3, 4, 5, 6, 7], &[5, 3, 1, 0, 2, 4]),
             (&[5, 1, 7], &[2, 1, 0]),
             (&[3, 4, 5], &[0, 1, 2]),
@@ -421,6 +451,7 @@ mod tests {
         let options = Options { binding_bytes: Some(1024), ..Options::default() };
         let Some(gpu) = gpu_with(options) else { return };
         check_permute(&gpu, &[61, 37], &[1, 0]);
+        check_permute(&gpu, &[3, 52, 44], &[0, 2, 1]);
         check_permute(&gpu, &[5, 3, 7, 20], &[0, 2, 1, 3]);
         check_narrow(&gpu, &[30, 99], 1, 7, 71);
         check_concat(&gpu, &[&[9, 64], &[9, 67]], 1);
@@ -477,7 +508,7 @@ mod tests {
         for n_axes in 1..=6 {
             for cell_bytes in [16, 8, 4, 2] {
                 let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 64 };
-                let generate = || text(n_axes, cell_bytes);
+                let generate = || text(n_axes, cell_bytes, n_axes > 1);
                 let program = Program::generated("layout", "forward", variant, 0, &generate);
                 let label = format!("layout {n_axes} {cell_bytes}");
                 validate(&label, &program.text(true), super::super::walk::FIELDS);

@@ -11,7 +11,7 @@ use std::ops::Range;
 const MAX_K: usize = 1 << 15;
 
 /// Rows that read the right side before a texture of it pays.
-const ROWS_PER_TEXTURE: usize = 256;
+pub(super) const ROWS_PER_TEXTURE: usize = 256;
 
 impl Tensor {
     /// [.., k] -> [.., n]: `activation(x * weight^T + bias) + residual`.

@@ -1,7 +1,7 @@
 //! Weights in panels, the form the matrix product reads: a panel is 32 or 64 columns of all k, so that the inner
 //! loop walks memory in a straight line. Packed once when loaded; kept in a texture where texels are cheaper to read.
 
-use super::gemm::ReadB;
+use super::gemm::{self, ReadB};
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{
@@ -162,6 +162,7 @@ impl Packed {
             return Err(Error::shape("weights", detail));
         }
         let (gpu, kind, row) = (weight.gpu(), source_type(weight)?, channels * taps);
+        let _op = gpu.op(|| format!("pack {weight}"));
         let half = kind == SourceType::F16;
         let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
@@ -187,6 +188,7 @@ impl Packed {
     /// Errors: [`Error::Limit`] when it is larger than a binding.
     pub(super) fn reversed(weight: &Tensor, [n, channels, taps]: [usize; 3]) -> Result<Packed> {
         let (gpu, kind) = (weight.gpu(), source_type(weight)?);
+        let _op = gpu.op(|| format!("pack {weight} reversed"));
         let half = kind == SourceType::F16;
         let packed = Packed::new(gpu, [channels, n, taps], half, 1, true)?;
         // Walking the taps backwards is a step of -1, which u32 arithmetic in the shader wraps to.
@@ -245,6 +247,36 @@ impl Packed {
         Ok(packed)
     }
 
+    /// The matrix of some columns of one image's rows, `b` being [images, rows, channels]: `[rows, columns]`, or its
+    /// transpose.
+    ///
+    /// Errors: [`Error::Limit`] when the image is larger than one binding.
+    pub(super) fn from_columns(
+        b: &Tensor,
+        image: usize,
+        columns: Range<usize>,
+        transposed: bool,
+        texels: bool,
+    ) -> Result<Packed> {
+        let (gpu, rows, c) = (b.gpu(), b.dim(1), b.dim(0));
+        let (k, n) = if transposed { (columns.len(), rows) } else { (rows, columns.len()) };
+        let (stride_k, stride_n) = if transposed { (1, c) } else { (c, 1) };
+        let kind = source_type(b)?;
+        let half = kind == SourceType::F16;
+        let packed = Packed::new(gpu, [n, k, 1], half, 1, texels)?;
+        let strides = Strides { n: stride_n, tap: 0, channel: stride_k, batch: 0 };
+        let start = super::aligned_row(image * rows, c * kind.bytes());
+        let source = b.window(start * c..(image + 1) * rows * c);
+        let before = (image * rows - start) * c + columns.start;
+        for segment in packed.segments.iter() {
+            let panel = packed.panel;
+            let form = Form { n, taps: 1, channels: k, panel, half, kind, strides, batch: 1 };
+            let (first, panels) = (segment.panel_first, segment.n_panels);
+            segment.pack(gpu, &source, before + first * panel * stride_n, first, panels, &form)?;
+        }
+        Ok(packed)
+    }
+
     /// Empty panels.
     fn new(
         gpu: &Gpu,
@@ -253,6 +285,9 @@ impl Packed {
         batch: usize,
         texels: bool,
     ) -> Result<Packed> {
+        if half {
+            gemm::prepare(gpu);
+        }
         let panel = if n <= 32 { 32 } else { 64 };
         let features = gpu.facts().features;
         let read = match (texels && features.cheap_texels && gpu.facts().family == Family::Subgroup, half) {

@@ -38,6 +38,7 @@ impl Tensor {
         [out_height, out_width]: [usize; 2],
         pixels: Range<usize>,
     ) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("unfold {self} {}x{}", kernel[0], kernel[1]));
         let (height, width, channels) = (self.dim(2), self.dim(1), self.dim(0));
         let taps = kernel[0] * kernel[1];
         let y = Tensor::empty(self.gpu(), &[pixels.len(), taps * channels], self.dtype())?;

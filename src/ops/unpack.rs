@@ -29,6 +29,7 @@ impl Packed {
             return parameter.detach().reshape(&[self.n, row]);
         }
         let gpu = self.gpu();
+        let _op = gpu.op(|| format!("unpack [{}, {row}]", self.n));
         let y = Tensor::empty(gpu, &[self.n, row], DType::F32)?;
         let most = (gpu.facts().limits.binding_bytes as usize / (row * self.panel * 4).max(1)).max(1);
         let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: gpu.flat_workgroup() };

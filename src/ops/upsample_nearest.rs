@@ -2,7 +2,7 @@
 //! y[row, column] = x[floor(row * in_height / out_height), floor(column * in_width / out_width)], in integers;
 //! PyTorch's `interpolate(mode="nearest", size=..)` where f32 does not round its ratio past an integer.
 
-use super::{bind_rows, common, params, pieces, rows_fit, shaders};
+use super::{MAX_TURNS, bind_rows, common, params, pieces, rows_fit, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Variant, Work};
 use crate::tensor::Tensor;
@@ -11,7 +11,7 @@ use std::ops::Range;
 const FORWARD: Kernel =
     Kernel::new("upsample_nearest", "forward", &[shaders!("upsample_nearest"), common::INDEX]);
 
-/// Units of a pixel that one invocation moves.
+/// Units of a pixel that one invocation reads.
 const UNITS_PER_INVOCATION: usize = 4;
 
 params! {
@@ -32,7 +32,8 @@ params! {
 impl Tensor {
     /// [batch, in_height, in_width, channels] -> [batch, height, width, channels].
     ///
-    /// Errors: on other ranks, on ids, from an empty image to one that is not.
+    /// Errors: on other ranks, on ids, from an empty image to one that is not; [`Error::Limit`] for one pixel to
+    /// thousands side by side.
     pub fn upsample_nearest(&self, height: usize, width: usize) -> Result<Tensor> {
         let op = "upsample_nearest";
         let _op = self.gpu().op(|| format!("{op} {self} -> {height}x{width}"));
@@ -50,9 +51,18 @@ impl Tensor {
                 let detail = format!("{:?} has no pixel to take for {height} x {width}", self.shape());
                 return Err(Error::shape(op, detail));
             }
-            if u32::try_from(from as u64 * to as u64).is_err() {
+            if i32::try_from((from as u64 + 1) * (to as u64 + 1)).is_err() {
                 return Err(Error::shape(op, format!("{from} to {to} is more than shaders can reckon with")));
             }
+        }
+        let turns = UNITS_PER_INVOCATION * (width.div_ceil(in_width) + 1);
+        if turns > MAX_TURNS {
+            return Err(Error::Limit {
+                what: format!("{op}: {in_width} columns to {width}"),
+                needed: turns as u64,
+                available_what: "the most turns an invocation takes".into(),
+                available: MAX_TURNS as u64,
+            });
         }
         let unit = super::width_of(channels);
         let units = channels / unit as usize;
@@ -81,7 +91,7 @@ impl Tensor {
                 out_height: height as u32,
                 out_width: width as u32,
             };
-            let invocations = (rows.len() * width * slices) as u64;
+            let invocations = (rows.len() * in_width * slices) as u64;
             self.gpu().run(&Launch {
                 program: FORWARD.program(variant),
                 params: params.as_bytes(),

@@ -37,6 +37,8 @@ params! {
         a_start: u32,
         b_start: u32,
         c_start: u32,
+        a_tile: u32,
+        b_tile: u32,
     }
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Axis {
 pub(super) struct Walk {
     pub(super) axes: Vec<Axis>,
     pub(super) starts: [usize; 3],
+    /// Cells between the four rows of a tile in the first two tensors, where tiles are moved; else 0.
+    pub(super) tile: [usize; 2],
 }
 
 /// Axes a shader walks.
@@ -85,7 +89,7 @@ impl Walk {
                 format!("wanted at most {MAX_AXES} axes that do not merge, got {}", merged.len()),
             ));
         }
-        Ok(Walk { axes: merged, starts })
+        Ok(Walk { axes: merged, starts, tile: [0; 2] })
     }
 
     /// The innermost axis.
@@ -111,6 +115,43 @@ impl Walk {
         self
     }
 
+    /// The same walk in tiles of four by four elements, in cells of four, where the innermost axis of the first
+    /// tensor is not that of the second and both tensors keep such cells whole. Each turn moves four cells.
+    pub(super) fn in_tiles(&self) -> Option<Walk> {
+        let across = self.axes.iter().position(|axis| axis.steps[0] == 1)?;
+        let whole = |at: usize, step: usize| at == 0 || step.is_multiple_of(4);
+        let fits = across != 0
+            && self.axes[0].steps[1] == 1
+            && [0, across].iter().all(|&at| self.axes[at].size.is_multiple_of(4))
+            && self.axes.iter().enumerate().all(|(at, axis)| {
+                (at == across || axis.steps[0].is_multiple_of(4)) && whole(at, axis.steps[1])
+            })
+            && self.starts.iter().all(|start| start.is_multiple_of(4));
+        if !fits {
+            return None;
+        }
+        let mut tiles = self.clone();
+        tiles.tile = [self.axes[0].steps[0] / 4, self.axes[across].steps[1] / 4];
+        tiles.starts = self.starts.map(|start| start / 4);
+        for (at, axis) in tiles.axes.iter_mut().enumerate() {
+            if at == 0 || at == across {
+                axis.size /= 4; // and four elements, one cell, from a tile to the next
+            } else {
+                axis.steps = axis.steps.map(|step| step / 4);
+            }
+        }
+        Some(tiles)
+    }
+
+    /// The same walk with four places to a turn, a quarter of the innermost axis apart, where there are several
+    /// axes to be found by division and that one has quarters.
+    pub(super) fn spread(&self) -> Option<Walk> {
+        let fits = self.axes.len() > 1 && self.axes[0].size.is_multiple_of(4);
+        let mut spread = self.clone();
+        spread.axes[0].size /= 4;
+        fits.then_some(spread)
+    }
+
     /// Turns of the walk.
     pub(super) fn n(&self) -> usize {
         self.axes.iter().map(|axis| axis.size).product()
@@ -118,7 +159,8 @@ impl Walk {
 
     /// Cells from the first to the last place in tensor `t`.
     fn span(&self, t: usize) -> usize {
-        1 + self.axes.iter().map(|axis| axis.steps[t] * (axis.size - 1)).sum::<usize>()
+        let tile = 3 * self.tile.get(t).copied().unwrap_or(0);
+        1 + tile + self.axes.iter().map(|axis| axis.steps[t] * (axis.size - 1)).sum::<usize>()
     }
 
     /// Bytes of tensor `t` that a binding must hold.
@@ -204,6 +246,8 @@ impl Walk {
             a_start: start(0),
             b_start: start(1),
             c_start: start(2),
+            a_tile: self.tile[0] as u32,
+            b_tile: self.tile[1] as u32,
         };
         params.as_bytes().to_vec()
     }

@@ -3,6 +3,7 @@
 //! The ops come from the models themselves, run on a plan. Each distinct one runs again on buffers of its own until
 //! the noise of its median is low or its time is up, between two probes of what the device can do at that moment.
 
+use super::clock::Clock;
 use super::probe::Probes;
 use super::report::{Row, digits, header, header_text, percent, rate, seconds, table};
 use super::roofline::Roof;
@@ -57,6 +58,10 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
     noise: f64,
 
+    /// Which time is told
+    #[arg(long, default_value = "device")]
+    clock: Clock,
+
     /// Result of an earlier run to hold this one against
     #[arg(long, value_name = "FILE.json")]
     compare: Option<PathBuf>,
@@ -88,6 +93,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let before = args.compare.as_deref().map(compare::open).transpose()?;
     let cases = subject::cases(args.model.as_deref(), args.size)?;
     let gpu = shell.open_gpu()?;
+    args.clock.check(&gpu)?;
     let traces = traces(&gpu, &cases, args)?;
     let items = items(&traces, args.filter.as_deref())?;
 
@@ -98,13 +104,13 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     log.line(&result)?;
     let mut progress = Progress::new(shell.quiet, "bench kernels", items.len() as u64);
     let budget = Budget { seconds: args.time, noise: args.noise * 0.01 };
-    let probes = Probes::new(&gpu)?;
+    let probes = Probes::new(&gpu, args.clock, false)?;
     let (mut rows, mut roof_before) = (Vec::new(), probes.roof()?);
     let mut highest = roof_before;
     for (at, item) in items.iter().enumerate() {
         stop_here()?;
         let sample = match item.trace.replay(&gpu, item.op) {
-            Ok(replay) => budget.measure(|runs| replay.time(runs), stop_here)?,
+            Ok(replay) => budget.measure(|runs| args.clock.time(&gpu, runs, &|| replay.run()), stop_here)?,
             Err(error @ Error::Limit { .. }) => {
                 shell.note(&format!("left out: {}: {error}", item.name));
                 continue;
@@ -132,6 +138,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     rows.sort_by(|a, b| (a.calls == 0).cmp(&(b.calls == 0)).reverse().then(b.all_s().total_cmp(&a.all_s())));
 
     let mut text = header_text(&result) + &tell(&rows, highest);
+    result["clock"] = json!(format!("{:?}", args.clock).to_lowercase());
     result["dtype"] = json!(format!("{:?}", args.dtype).to_lowercase());
     result["roof"] = json!({ "flop_per_s": highest.flops, "bytes_per_s": highest.bytes });
     result["ops"] = rows.iter().map(Row::json).collect();
@@ -243,6 +250,9 @@ fn tell(rows: &[Row], roof: Roof) -> String {
     let (flops, bytes) = (rate(roof.flops, "FLOP"), rate(roof.bytes, "B"));
     text +=
         &format!("\nprobes beside the ops, at their highest: {flops} f32 multiply-adds, {bytes} copied\n");
+    if rows.iter().any(|row| row.roof.share(row.work, row.sample.median_s).0 > 1.0) {
+        text += "above 100 %: what an op reads or writes lay in a cache, which the copy probe leaves\n";
+    }
     let mut models: Vec<&str> =
         rows.iter().filter(|row| row.calls > 0).map(|row| row.model.as_str()).collect();
     models.sort_unstable();

@@ -92,4 +92,14 @@ mod tests {
         let text = format!("const WG = 1u;\n{}", super::TEXT);
         crate::testing::validate("launch", &text, &[("n", 0)]);
     }
+
+    /// Tells the CPU's share of a dispatch: `cargo test --release --features noop recording -- --nocapture`.
+    #[cfg(feature = "noop")]
+    #[test]
+    fn recording_on_an_adapter_that_does_nothing() {
+        let options = crate::gpu::Options { adapter: Some("noop".into()), ..Default::default() };
+        let cost = super::LaunchCost::measure(&crate::gpu::Gpu::open(&options).unwrap()).unwrap();
+        println!("record {:.0} ns, encode and submit {:.0} ns", cost.record_s * 1e9, cost.encode_s * 1e9);
+        assert!(cost.record_s > 0.0 && cost.encode_s > 0.0);
+    }
 }

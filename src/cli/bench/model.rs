@@ -1,5 +1,6 @@
 //! `mindreel bench model`: one call of a model on the device, its time by op.
 
+use super::clock::Clock;
 use super::launch::LaunchCost;
 use super::probe::Probes;
 use super::report::{Row, digits, header, header_text, percent, rate, seconds, table};
@@ -72,7 +73,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let mut result = header(&gpu);
     log.line(&result)?;
     let launch = LaunchCost::measure(&gpu)?;
-    let probes = Probes::new(&gpu)?;
+    let probes = Probes::new(&gpu, Clock::Device, false)?;
 
     let (mut text, mut rows, mut models, mut events) =
         (header_text(&result), Vec::new(), Vec::new(), Vec::new());
@@ -145,26 +146,24 @@ fn profile(
         gpu.wait()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    let mut warm_s = None;
     if !args.cold {
         shell.note(&format!("{}: warming up", case.name));
-        warm_s = Some(call()?);
+        call()?;
     }
-    let counts = gpu.counts();
-    let wall_s = match warm_s {
-        Some(seconds) if seconds < LONG_S => Some(call()?),
-        _ => None,
-    };
-    let plain = gpu.counts();
     let before = probes.roof()?;
     let listener = gpu.listen()?;
-    let start = gpu.counts();
+    let mut from = gpu.counts();
     let traced_s = call()?;
-    let end = gpu.counts();
+    let mut to = gpu.counts();
     let trace = listener.finish()?;
     let after = probes.roof()?;
-    // Listening adds submissions where a device has no clock.
-    let (from, to) = if wall_s.is_some() { (counts, plain) } else { (start, end) };
+    let mut wall_s = None;
+    if traced_s < LONG_S {
+        // Where a device has no clock, listening adds submissions: this call counts.
+        from = gpu.counts();
+        wall_s = Some(call()?);
+        to = gpu.counts();
+    }
     Ok(Profile {
         trace,
         roof: Roof { flops: 0.5 * (before.flops + after.flops), bytes: 0.5 * (before.bytes + after.bytes) },
@@ -243,7 +242,7 @@ fn tell(case: &Case, profile: &Profile, rows: &[Row], launch: &LaunchCost) -> (S
     );
     let wall = profile.wall_s.map_or(String::new(), |s| format!("{} without timestamps, ", seconds(s)));
     text += &format!(
-        "from end to end {wall}{} with; {} dispatches in {} submissions, {} of CPU to record one\n\n",
+        "from end to end {wall}{} with; {} dispatches, {} submissions, {} of CPU to record a dispatch\n\n",
         seconds(profile.traced_s),
         profile.dispatches,
         profile.submissions,

@@ -1,6 +1,7 @@
 //! `mindreel bench peaks`: multiply-adds, copies and launches of this device.
 
 use super::Output;
+use super::clock::Clock;
 use super::launch::LaunchCost;
 use super::probe::{Probes, Rate};
 use super::report::{header, header_text, rate, seconds, table};
@@ -15,6 +16,10 @@ const RUNS: usize = 15;
 /// Multiply-adds, copies, launches: what this device can do
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// Which time is told
+    #[arg(long, default_value = "device")]
+    clock: Clock,
+
     #[command(flatten)]
     output: Output,
 }
@@ -22,11 +27,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     args.output.check(&[])?;
     let gpu = shell.open_gpu()?;
+    args.clock.check(&gpu)?;
     let mut log = args.output.log()?;
     let mut result = header(&gpu);
     log.line(&result)?;
     let launch = LaunchCost::measure(&gpu)?;
-    let probes = Probes::new(&gpu)?;
+    let probes = Probes::new(&gpu, args.clock, true)?;
     let f32 = probes.flops(Scalar::F32, RUNS)?;
     let f16 = match gpu.facts().features.f16 {
         true => Some(probes.flops(Scalar::F16, RUNS)?),
@@ -61,6 +67,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         Some(Rate { best, median }) => json!({ "best": best, "median": median }),
         None => Value::Null,
     };
+    result["clock"] = json!(format!("{:?}", args.clock).to_lowercase());
     result["peaks"] = json!({
         "f32_flop_per_s": json_rate(Some(f32)),
         "f16_flop_per_s": json_rate(f16),

@@ -71,10 +71,10 @@ fn draw(rows: &[Row], roof: Roof) -> Canvas {
         let (scaled, unit) = match decade {
             12.. => (value * 1e-12, "T"),
             9.. => (value * 1e-9, "G"),
-            _ => (value * 1e-6, "M"),
+            6.. => (value * 1e-6, "M"),
+            _ => (value, ""),
         };
-        let label =
-            format!("{} {unit}", if scaled < 1.0 { format!("{scaled}") } else { format!("{scaled:.0}") });
+        let label = format!("{scaled:.0} {unit}");
         canvas.text(left - 14.0 - 12.0 * label.len() as f64, at_y(value) - 7.0, 2, &label, INK);
     }
     canvas.text(left, bottom + 44.0, 2, "FLOP per byte", INK);

@@ -3,9 +3,10 @@
 //! No form of such a kernel is the best everywhere, so each device gets the one that ran best there.
 //! Registers only: on lavapipe many scalars over a long stretch of straight code win, on cards vectors.
 
+use super::clock::Clock;
 use super::roofline::Roof;
 use crate::error::Result;
-use crate::gpu::{Binding, Buffer, Class, Gpu, Launch, Op, Program, Scalar, Variant, Work};
+use crate::gpu::{Binding, Buffer, Class, Gpu, Launch, Program, Scalar, Variant, Work};
 
 /// Turns of a loop that every adapter counts right.
 const MAX_TURNS: f64 = 60_000.0;
@@ -35,6 +36,7 @@ struct Copy {
 /// The best kernels of a device, with buffers to run on.
 pub(super) struct Probes {
     gpu: Gpu,
+    clock: Clock,
     fma: Fma,
     fma_f16: Option<Fma>,
     copy: Copy,
@@ -53,15 +55,16 @@ pub(super) struct Rate {
 }
 
 impl Probes {
-    /// Tries the forms and keeps the best of each kind.
+    /// Tries the forms and keeps the best of each kind; those in f16 only `with_f16`.
     ///
     /// Errors: GPU trouble.
-    pub(super) fn new(gpu: &Gpu) -> Result<Probes> {
+    pub(super) fn new(gpu: &Gpu, clock: Clock, with_f16: bool) -> Result<Probes> {
         let software = gpu.facts().class == Class::Software;
         // More than any cache holds.
         let bytes = if software { 128 << 20 } else { 1 << 30 }.min(gpu.facts().limits.binding_bytes);
         let mut probes = Probes {
             gpu: gpu.clone(),
+            clock,
             fma: forms(Scalar::F32, software)[0],
             fma_f16: None,
             copy: Copy { vectors: 4, workgroup: 64 },
@@ -70,11 +73,16 @@ impl Probes {
             to: gpu.alloc("probe", bytes)?,
         };
         probes.fma = probes.best_fma(Scalar::F32, software)?;
-        if gpu.facts().features.f16 {
+        if with_f16 && gpu.facts().features.f16 {
             probes.fma_f16 = Some(probes.best_fma(Scalar::F16, software)?);
         }
         let mut best = (0.0, probes.copy);
-        for (vectors, workgroup) in [1, 2, 4, 8, 16].into_iter().flat_map(|v| [(v, 64), (v, 256)]) {
+        let shapes: &[_] = if software {
+            &[(4, 64), (8, 64), (8, 256), (16, 64)]
+        } else {
+            &[(1, 256), (2, 256), (4, 256), (1, 64), (4, 64), (8, 128)]
+        };
+        for &(vectors, workgroup) in shapes {
             probes.copy = Copy { vectors, workgroup };
             probes.bytes(1)?; // compiles
             let rate = probes.bytes(2)?.best;
@@ -180,11 +188,10 @@ impl Probes {
     }
 
     fn rate(&self, amount: f64, runs: usize, launch: impl Fn() -> Result<()>) -> Result<Rate> {
-        let listener = self.gpu.listen()?;
+        let mut seconds = Vec::new();
         for _ in 0..runs.max(1) {
-            launch()?;
+            seconds.extend(self.clock.time(&self.gpu, 1, &launch)?);
         }
-        let mut seconds: Vec<f64> = listener.finish()?.ops.iter().map(Op::seconds).collect();
         seconds.sort_by(f64::total_cmp);
         // A clock too coarse for a run must not make the rate endless.
         let rate = |seconds: f64| amount / seconds.max(1e-9);

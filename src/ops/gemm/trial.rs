@@ -16,19 +16,19 @@ const TIMED: usize = 1024;
 /// Products timed together, about a millisecond of a card's work; the better of two tries counts.
 const TURNS: usize = 8;
 
+/// What a plan counts on where its device has not tried yet.
+static ASSUMED: Trial = Trial { staged: true, direct: true, note: String::new() };
+
 /// What became of the matrix units, tried when first asked for. `None` where the adapter has none we can use.
 pub(super) fn of(gpu: &Gpu) -> Option<&Trial> {
     let edge = gpu.facts().features.matrix_edge?;
     if gpu.facts().family != crate::gpu::Family::Matrix {
         return None;
     }
-    Some(gpu.matrix_trial(|| {
-        // A plan computes nothing: it counts on what its device will most likely find.
-        if gpu.is_plan() {
-            return Trial { staged: true, direct: true, note: "not tried".into() };
-        }
-        tried(gpu, edge)
-    }))
+    if gpu.is_plan() {
+        return Some(gpu.matrix_tried().unwrap_or(&ASSUMED));
+    }
+    gpu.matrix_trial(|| tried(gpu, edge))
 }
 
 fn tried(gpu: &Gpu, edge: u32) -> Trial {

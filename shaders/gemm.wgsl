@@ -32,6 +32,8 @@ struct Params {
     origin: u32,        // first input row of the bound window
     dilation: u32,      // y | x << 16
     insert: u32,        // y | x << 16: 1, or more where zeros are seen between the pixels
+    count: u32,         // workgroups that have work
+    steps: u32,         // of a sum cut along k: turns of the outer loop in one slice
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // 1 is B and 2 is A, as their readers declare them.

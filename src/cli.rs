@@ -15,7 +15,7 @@ mod stop;
 mod video;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Options};
+use crate::gpu::{Checks, Family, Gpu, Options};
 use crate::nn::Precision;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -50,6 +50,16 @@ struct Cli {
     #[arg(long, global = true, env = "MINDREEL_ADAPTER", value_name = "INDEX|NAME", hide_env_values = true)]
     adapter: Option<String>,
 
+    /// Kernels to use, where `auto` is not right for this GPU
+    #[arg(long, global = true, env = "MINDREEL_KERNELS", value_name = "FAMILY", hide_env_values = true)]
+    #[arg(default_value = "auto", hide_default_value = true)]
+    kernels: Kernels,
+
+    /// Run-time checks in every kernel: slower on cards, and the first thing to try when results look wrong
+    #[arg(long, global = true, env = "MINDREEL_CHECKED", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    checked: bool,
+
     /// Nothing on stderr but errors
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -80,16 +90,29 @@ enum Command {
 /// What every command is given: the global flags, and the two streams.
 struct Shell {
     adapter: Option<String>,
+    kernels: Kernels,
+    checked: bool,
     quiet: bool,
     json: bool,
     check_finite: bool,
 }
 
 impl Shell {
+    /// What the global flags ask of a device.
+    fn options(&self) -> Options {
+        Options {
+            adapter: self.adapter.clone(),
+            family: self.kernels.family(),
+            checks: if self.checked { Checks::All } else { Checks::Auto },
+            check_finite: self.check_finite,
+            tuning: std::env::var_os("MINDREEL_TUNING").filter(|path| !path.is_empty()).map(Into::into),
+            ..Default::default()
+        }
+    }
+
     /// Opens the adapter that `--adapter` names, or the best one.
     fn open_gpu(&self) -> Result<Gpu> {
-        let check_finite = self.check_finite;
-        Gpu::open(&Options { adapter: self.adapter.clone(), check_finite, ..Default::default() })
+        Gpu::open(&self.options())
     }
 
     /// A line on stderr, silent with `--quiet`.
@@ -106,6 +129,30 @@ impl Shell {
         let text = if self.json { format!("{json:#}") } else { text.trim_end().to_string() };
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::write(STDOUT))
+    }
+}
+
+/// `--kernels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kernels {
+    /// What suits the adapter best
+    Auto,
+    /// Subgroups of 8: software adapters
+    Subgroup,
+    /// Tiles in workgroup memory: everywhere
+    Tiled,
+    /// Matrix units for f16, tiles for the rest
+    Matrix,
+}
+
+impl Kernels {
+    fn family(self) -> Option<Family> {
+        match self {
+            Kernels::Auto => None,
+            Kernels::Subgroup => Some(Family::Subgroup),
+            Kernels::Tiled => Some(Family::Tiled),
+            Kernels::Matrix => Some(Family::Matrix),
+        }
     }
 }
 
@@ -157,6 +204,8 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let shell = Shell {
         adapter: cli.adapter.filter(|name| !name.trim().is_empty()),
+        kernels: cli.kernels,
+        checked: cli.checked,
         quiet: cli.quiet,
         json: cli.json,
         check_finite: cli.check_finite,

@@ -6,6 +6,9 @@
 
 mod adapter;
 mod capture;
+mod cores;
+mod family;
+mod guards;
 mod kernel;
 mod pipelines;
 mod pool;
@@ -14,10 +17,12 @@ mod replay;
 mod scope;
 mod texture;
 mod trace;
+mod tuning;
 mod watch;
 
 pub use adapter::{Class, Facts, Features, Limits, Options, list};
 pub use capture::Capture;
+pub use family::{Checks, Family};
 pub use kernel::{Binding, Kernel, Launch, Program, Scalar, Variant, Work};
 pub use pool::{Buffer, Content, Memory};
 pub use replay::Replay;
@@ -26,9 +31,11 @@ pub use texture::{TEXEL_BYTES, TEXTURE_WIDTH, Texel, Texture};
 pub use trace::{
     Bound, Kind as ResourceKind, Launched, Listener, Op, ProgramText, Resource, Span, Step, Trace,
 };
+pub use tuning::{Trial, Tuning};
 
 use crate::error::{Error, Result};
 use capture::Captures;
+use guards::{GUARD_BYTES, Guards};
 use pipelines::{PARAMS_BYTES, Pipelines};
 use pool::{Held, Kind, Pool, Raw};
 use recorder::{Command, Recorder};
@@ -36,6 +43,7 @@ use scope::Ears;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tuning::Known;
 
 /// A device, or a plan of one. Cloning shares it.
 #[derive(Clone)]
@@ -46,6 +54,7 @@ struct Inner {
     device: Option<Device>,
     /// Whether ops are to be named: someone takes a trace or watches for NaN.
     heard: AtomicBool,
+    known: Arc<Known>,
     state: Mutex<State>,
 }
 
@@ -63,6 +72,7 @@ struct State {
     counts: Counts,
     ears: Ears,
     captures: Captures,
+    guards: Guards,
 }
 
 /// What has been asked of a device since it was opened.
@@ -99,6 +109,16 @@ impl Gpu {
         if let Some(bytes) = options.binding_bytes {
             facts.limits.binding_bytes = facts.limits.binding_bytes.min(bytes & !255);
         }
+        if !facts.features.f16 || facts.features.subgroup_size.is_none() {
+            facts.features.matrix_edge = None;
+        }
+        facts.choose_family(options.family)?;
+        facts.checks = options.checks;
+        facts.guards = options.guards;
+        if options.guards && options.check_finite {
+            let detail = "guard words are not finite: look for one or the other";
+            return Err(Error::setting("guards", detail));
+        }
         let (device, queue) = adapter::open(&facts, &adapter)?;
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>| {
@@ -114,8 +134,9 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, text| {
             on_lost(format!("the device was lost ({reason:?}): {text}; start again"))
         });
-        let pipelines = Some(Pipelines::new(&device, facts.features.immediates));
-        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines);
+        let pipelines = Some(Pipelines::new(&device, &facts));
+        let gpu = Gpu::with(facts, Some(Device { device, queue, trouble }), pipelines, Arc::default());
+        gpu.load_tuning(options.tuning.as_deref())?;
         if options.check_finite {
             gpu.watch()?;
         }
@@ -124,7 +145,7 @@ impl Gpu {
 
     /// A plan of this device: the same limits and features, no memory, no commands.
     pub fn planner(&self) -> Gpu {
-        Gpu::with(self.0.facts.clone(), None, None)
+        Gpu::with(self.0.facts.clone(), None, None, self.0.known.clone())
     }
 
     /// A plan where no device is at hand, with the limits of the software adapter.
@@ -143,6 +164,7 @@ impl Gpu {
                 cheap_texels: true,
                 timestamps: false,
                 cooperative_matrix: false,
+                matrix_edge: None,
             },
             limits: Limits {
                 binding_bytes: 128 << 20,
@@ -153,11 +175,15 @@ impl Gpu {
                 groups_per_axis: 65_535,
                 texture_rows: 16_384,
             },
+            cores: 2,
+            family: Family::Subgroup,
+            checks: Checks::Auto,
+            guards: false,
         };
-        Gpu::with(facts, None, None)
+        Gpu::with(facts, None, None, Arc::default())
     }
 
-    fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>) -> Gpu {
+    fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>, known: Arc<Known>) -> Gpu {
         let state = State {
             pool: Pool::default(),
             recorder: Recorder::default(),
@@ -165,8 +191,14 @@ impl Gpu {
             counts: Counts::default(),
             ears: Ears::default(),
             captures: Captures::default(),
+            guards: Guards::default(),
         };
-        Gpu(Arc::new(Inner { facts, device, heard: AtomicBool::new(false), state: Mutex::new(state) }))
+        let heard = AtomicBool::new(false);
+        Gpu(Arc::new(Inner { facts, device, heard, known, state: Mutex::new(state) }))
+    }
+
+    fn known(&self) -> &Known {
+        &self.0.known
     }
 
     /// Name, driver, features and limits.
@@ -245,14 +277,20 @@ impl Gpu {
                 available: limit,
             });
         }
-        let class = Pool::size_class(bytes).min(limit);
+        let (class, base) = match self.facts().guards {
+            true => (guards::class(bytes), GUARD_BYTES),
+            false => (Pool::size_class(bytes).min(limit), 0),
+        };
         let Held { id, raw } =
-            self.held(what, (class, Kind::Buffer), apart, |device| device.create_buffer(class))?;
+            self.held(what, (class, Kind::Buffer), apart, |device| device.create_buffer(class + 2 * base))?;
         let raw = match raw {
             Some(Raw::Buffer(raw)) => Some(raw),
             _ => None,
         };
-        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, content: Content::default() })
+        if let (1.., Some(raw), Some(device)) = (base, &raw, &self.0.device) {
+            self.state().guards.watch(device, id, what, raw, class);
+        }
+        Ok(Buffer { gpu: self.clone(), raw, id, bytes: class, base, content: Content::default() })
     }
 
     /// A texture of at least `texels`, its content undefined; `what` names it in a refusal. Filled by
@@ -396,8 +434,9 @@ impl Gpu {
         state.captures.own(from.id);
         state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
-            (Some(from), Some(to)) => {
-                let (from, to) = (from.clone(), to.clone());
+            (Some(raw_from), Some(raw_to)) => {
+                let (from_offset, to_offset) = (from.base + from_offset, to.base + to_offset);
+                let (from, to) = (raw_from.clone(), raw_to.clone());
                 state.push(Command::Copy { from, from_offset, to, to_offset, bytes }, 0)
             }
             _ => None,
@@ -418,8 +457,9 @@ impl Gpu {
         state.captures.own(from.id);
         state.captures.own(to.id);
         let command = match (&from.raw, &to.raw) {
-            (Some(from), Some((to, _))) => {
-                let (from, to) = (from.clone(), to.clone());
+            (Some(raw), Some((to, _))) => {
+                let from_offset = from.base + from_offset;
+                let (from, to) = (raw.clone(), to.clone());
                 state.push(Command::CopyToTexture { from, from_offset, to, first, texels }, 0)
             }
             _ => None,
@@ -445,7 +485,7 @@ impl Gpu {
         drop(state);
         let (Some(device), Some(raw)) = (&self.0.device, &buffer.raw) else { return Ok(()) };
         for (at, piece) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
-            device.queue.write_buffer(raw, offset + at as u64 * PIECE_BYTES, piece);
+            device.queue.write_buffer(raw, buffer.base + offset + at as u64 * PIECE_BYTES, piece);
             if bytes.len() as u64 > PIECE_BYTES {
                 device.queue.submit([]); // lets the staging memory of this piece go
                 self.wait()?;
@@ -471,7 +511,7 @@ impl Gpu {
         let mut at = 0;
         while at < bytes {
             let piece = PIECE_BYTES.min(bytes - at);
-            device.read_piece(raw, offset + at, piece, &mut out)?;
+            device.read_piece(raw, buffer.base + offset + at, piece, &mut out)?;
             self.check()?;
             at += piece;
         }
@@ -567,6 +607,7 @@ impl Gpu {
 impl State {
     fn trim(&mut self, keep: u64) {
         let gone = self.pool.trim(keep);
+        self.guards.let_go(&gone);
         if let Some(pipelines) = &mut self.pipelines {
             pipelines.forget(&gone);
         }

@@ -29,7 +29,7 @@ mod walk;
 
 pub use attention::Sight;
 pub use conv2d::{ConvWeight, Window};
-pub use gemm::Epilogue;
+pub use gemm::{Epilogue, matrix_units, tune};
 pub use pack::{Packed, SourceType};
 pub use unary::Activation;
 

@@ -1,21 +1,18 @@
 //! What tests share: a device, seeded values, comparisons with f64 references, shader checks.
 
-use crate::gpu::{Gpu, Kernel, Options, Scalar, Variant};
+use crate::gpu::{Checks, Family, Gpu, Kernel, Options, Scalar, Variant};
 use std::sync::OnceLock;
 
 /// The device tests run on, opened once; `None`, said aloud, where there is none. `MINDREEL_REQUIRE_GPU=1`
 /// turns that into a failure.
 pub(crate) fn gpu() -> Option<Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let options = Options { adapter: std::env::var("MINDREEL_ADAPTER").ok(), ..Default::default() };
-        match Gpu::open(&options) {
-            Ok(gpu) => Some(gpu),
-            Err(error) => {
-                assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
-                eprintln!("skipped: {error}");
-                None
-            }
+    GPU.get_or_init(|| match Options::from_env().and_then(|options| Gpu::open(&options)) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+            eprintln!("skipped: {error}");
+            None
         }
     })
     .clone()
@@ -24,8 +21,14 @@ pub(crate) fn gpu() -> Option<Gpu> {
 /// A device of its own, opened with these options; for tests that count memory or leave features out.
 pub(crate) fn gpu_with(options: Options) -> Option<Gpu> {
     gpu()?;
-    let adapter = std::env::var("MINDREEL_ADAPTER").ok();
-    Some(Gpu::open(&Options { adapter, ..options }).expect("the shared device opened"))
+    let asked = Options::from_env().expect("the shared device opened");
+    // A family that was asked for goes where the options take its ground away.
+    let family = options.family.or(asked
+        .family
+        .filter(|&family| family == Family::Tiled || !(options.without_subgroups || options.without_f16)));
+    let checks = if options.checks == Checks::Auto { asked.checks } else { options.checks };
+    let options = Options { adapter: asked.adapter, family, checks, ..options };
+    Some(Gpu::open(&options).expect("the shared device opened"))
 }
 
 /// Values of this shape in [-scale, scale), the same every time.
@@ -91,4 +94,18 @@ pub(crate) fn validate(label: &str, text: &str, fields: &[(&str, usize)]) {
         params.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
     let wanted: Vec<_> = fields.iter().map(|(name, at)| (name.to_string(), *at)).collect();
     assert_eq!(found, wanted, "{label}: Params");
+}
+
+/// WGSL that naga turns into SPIR-V, as Vulkan drivers get it: kernels that no adapter at hand runs.
+#[track_caller]
+pub(crate) fn translate(label: &str, text: &str) {
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    let info =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(text)));
+    let options = naga::back::spv::Options { lang_version: (1, 4), ..Default::default() };
+    naga::back::spv::write_vec(&module, &info, &options, None)
+        .unwrap_or_else(|error| panic!("{label}: no SPIR-V: {error}"));
 }

@@ -181,12 +181,15 @@ fn only_gpu_names_wgpu() {
 }
 
 #[test]
-fn only_weights_is_unsafe() {
+fn few_places_are_unsafe() {
+    // Files are mapped; kernels go without run-time checks; matrix units are asked for; and main.rs sets one
+    // environment variable before anything else runs.
+    let places = [("weights.rs", usize::MAX), ("pipelines.rs", 1), ("adapter.rs", 1), ("main.rs", 1)];
     for source in sources() {
-        // main.rs sets one environment variable before anything else runs.
-        let inside =
-            source.module.first().is_some_and(|room| room == "weights") || source.path.ends_with("main.rs");
-        assert!(inside || !names(&source.code, "unsafe"), "{}: is unsafe", source.path.display());
+        let inside = source.module.first().is_some_and(|room| room == "weights");
+        let most = places.iter().find(|(file, _)| source.path.ends_with(file)).map_or(0, |place| place.1);
+        let found = source.code.split(|c: char| !is_word(c)).filter(|&word| word == "unsafe").count();
+        assert!(inside || found <= most, "{}: is unsafe in {found} places", source.path.display());
     }
 }
 

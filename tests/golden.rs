@@ -6,20 +6,27 @@ mod fixture;
 
 use common::gpu;
 use fixture::{Golden, output, relative_error};
-use mindreel::gpu::{Gpu, Options};
+use mindreel::gpu::{Checks, Family, Gpu, Options};
 use mindreel::models;
 use mindreel::nn::Precision;
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor};
 use std::collections::BTreeMap;
 
-/// Runs a fixture and holds the named fields against it.
-fn check(gpu: &Gpu, name: &str, precision: Precision, inputs: &[(&str, &str)], fields: &[&str]) {
+/// Runs a fixture and holds the named fields against it; hands back their values.
+fn check(
+    gpu: &Gpu,
+    name: &str,
+    precision: Precision,
+    inputs: &[(&str, &str)],
+    fields: &[&str],
+) -> Vec<Vec<f32>> {
     let golden = Golden::open(name);
     let folder = tempfile::tempdir().unwrap();
     golden.checkpoint(folder.path(), Dtype::F32);
     let loaded = models::open(gpu, folder.path(), precision).unwrap();
     let outputs = loaded.model.forward(&golden.inputs(inputs)).unwrap();
     let tolerance = if precision == Precision::F32 { 1e-4 } else { 5e-3 };
+    let mut values = Vec::new();
     for field in fields {
         let got = output(&outputs, field);
         assert_eq!(got.shape, golden.shape(&format!("out.{field}")), "{name}.{field}");
@@ -29,7 +36,9 @@ fn check(gpu: &Gpu, name: &str, precision: Precision, inputs: &[(&str, &str)], f
             error <= tolerance,
             "{name}.{field} {precision:?}: relative error {error:.2e} > {tolerance:.0e}"
         );
+        values.push(got.values.clone());
     }
+    values
 }
 
 fn check_both(name: &str, inputs: &[(&str, &str)], fields: &[&str]) {
@@ -182,10 +191,34 @@ fn the_plain_kernels_give_the_same() {
     if gpu().is_none() {
         return;
     }
-    let adapter = std::env::var("MINDREEL_ADAPTER").ok();
+    let adapter = Options::from_env().unwrap().adapter;
     let options =
         Options { adapter, without_subgroups: true, without_immediates: true, ..Default::default() };
     let plain = Gpu::open(&options).unwrap();
     check(&plain, "unet3d_a", Precision::F32, &UNET, &["sample"]);
     check(&plain, "vae_a", Precision::F32, &[("latents", "latents")], &["sample"]);
+}
+
+#[test]
+fn every_family_gives_the_same_with_run_time_checks_and_without() {
+    if gpu().is_none() {
+        return;
+    }
+    let adapter = Options::from_env().unwrap().adapter;
+    for family in Family::ALL {
+        let open = |checks| {
+            let family = Some(family);
+            Gpu::open(&Options { adapter: adapter.clone(), family, checks, ..Default::default() })
+        };
+        let Ok(checked) = open(Checks::All) else {
+            eprintln!("skipped: this adapter does not run the kernels '{family}'");
+            continue;
+        };
+        let bare = open(Checks::None).unwrap();
+        for precision in [Precision::F32, Precision::F16] {
+            let inputs = [("latents", "latents")];
+            let outputs = [&checked, &bare].map(|gpu| check(gpu, "vae_a", precision, &inputs, &["sample"]));
+            assert!(outputs[0] == outputs[1], "vae_a {family} {precision:?}: run-time checks change bits");
+        }
+    }
 }

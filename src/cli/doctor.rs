@@ -5,9 +5,10 @@ mod selftest;
 use super::Shell;
 use super::progress::Progress;
 use crate::error::{Error, Result, bytes};
-use crate::gpu::{self, Class, Facts, Gpu};
+use crate::gpu::{self, Checks, Class, Facts, Gpu, Options};
 use crate::models::{Inputs, Preset, presets};
 use crate::nn::Precision;
+use crate::ops::matrix_units;
 use selftest::Outcome;
 use serde_json::{Value, json};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -54,12 +55,24 @@ pub(super) fn run(_args: &Args, shell: &Shell) -> Result<()> {
             return Err(error);
         }
     };
-    let mut progress = Progress::new(shell.quiet, "self-test", selftest::count(&gpu) as u64);
-    let outcomes = selftest::run(&gpu, |done| progress.set(done));
-    progress.finish();
+    text += &format!("\nkernels  {}\n", gpu.facts().family);
+    report["kernels"] = json!(gpu.facts().family.name());
+    if let Some(found) = matrix_units(&gpu) {
+        text += &format!("matrix units  {found}\n");
+        report["matrix_units"] = json!(found);
+    }
+    let outcomes = self_test(&gpu, shell, "self-test");
     text += &format!("\nself-test on adapter {}, against f64 on the host\n", gpu.facts().index);
     text += &outcomes.iter().map(outcome_text).collect::<String>();
     report["self_test"] = outcomes.iter().map(outcome_json).collect();
+    if gpu.facts().class != Class::Software && !shell.checked {
+        // Kernels that go without run-time checks are held against themselves with them.
+        let checked = Gpu::open(&Options { checks: Checks::All, ..shell.options() })?;
+        let outcomes = self_test(&checked, shell, "self-test, checked");
+        text += "\nthe same with run-time checks in every kernel (--checked)\n";
+        text += &outcomes.iter().map(outcome_text).collect::<String>();
+        report["self_test_checked"] = outcomes.iter().map(outcome_json).collect();
+    }
 
     text += "\nwhat would run, with f16 weights and guidance\n";
     let mut plans = Vec::new();
@@ -82,6 +95,13 @@ pub(super) fn run(_args: &Args, shell: &Shell) -> Result<()> {
     Err(Error::Device(format!(
         "'{name}' computes {what} wrong; update its driver, or choose another with --adapter"
     )))
+}
+
+fn self_test(gpu: &Gpu, shell: &Shell, what: &'static str) -> Vec<Outcome> {
+    let mut progress = Progress::new(shell.quiet, what, selftest::count(gpu) as u64);
+    let outcomes = selftest::run(gpu, |done| progress.set(done));
+    progress.finish();
+    outcomes
 }
 
 /// The host.

@@ -83,11 +83,13 @@ fn sample(args: &Sample, shell: &Shell) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kernels;
     use super::*;
     use crate::signal::{Cut, Options, Recordings};
 
     fn shell() -> Shell {
-        Shell { adapter: None, quiet: true, json: false, check_finite: false }
+        let (kernels, checked) = (Kernels::Auto, false);
+        Shell { adapter: None, kernels, checked, quiet: true, json: false, check_finite: false }
     }
 
     fn args(output: PathBuf, force: bool) -> Sample {

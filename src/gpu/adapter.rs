@@ -1,6 +1,9 @@
 //! Adapters: what is there, which one to take, what it can do.
 
+use super::cores;
+use super::family::{Checks, Family};
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 
 /// What kind of machine runs the kernels; the first thing a kernel's variant is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +31,11 @@ pub struct Features {
     pub cheap_texels: bool,
     /// Kernel times can be read from the device's clock.
     pub timestamps: bool,
-    /// Matrix units are offered (reported; no kernel uses them yet).
+    /// Matrix units are listed.
     pub cooperative_matrix: bool,
+    /// Rows, columns and depth of their products from f16 to f32, 16 or 8, where kernels can use them: listed for
+    /// these types, f16 in shaders, and subgroups of 32.
+    pub matrix_edge: Option<u32>,
 }
 
 /// Sizes nothing may pass.
@@ -68,6 +74,14 @@ pub struct Facts {
     pub features: Features,
     /// Its limits.
     pub limits: Limits,
+    /// Workgroups that run side by side, by the adapter's name; a guess where it is not known.
+    pub cores: u32,
+    /// Which generated kernels run.
+    pub family: Family,
+    /// Which kernels keep their run-time checks.
+    pub checks: Checks,
+    /// Buffers lie between guard words.
+    pub guards: bool,
 }
 
 /// How a device is to be opened. `Options::default()` takes the best adapter with all it offers.
@@ -87,8 +101,37 @@ pub struct Options {
     pub without_textures: bool,
     /// A smaller limit for one binding than the adapter's, in bytes.
     pub binding_bytes: Option<u64>,
+    /// This family of generated kernels; else the best one.
+    pub family: Option<Family>,
+    /// Which kernels keep their run-time checks.
+    pub checks: Checks,
+    /// A table of measured choices (see [`super::Tuning`]), in place of the one that is part of the program.
+    pub tuning: Option<PathBuf>,
+    /// Every buffer lies between guard words (see [`super::Gpu::broken_guards`]): for tests.
+    pub guards: bool,
     /// Look through what every op wrote; the first to make a NaN or an infinity is named by the next read or wait.
     pub check_finite: bool,
+}
+
+impl Options {
+    /// What the environment asks for: `MINDREEL_ADAPTER` (index or name), `MINDREEL_KERNELS` (`auto` or a
+    /// family), `MINDREEL_CHECKED=1` and `MINDREEL_UNCHECKED=1` (run-time checks in all kernels, in none), and
+    /// `MINDREEL_TUNING` (file of a table of measured choices).
+    ///
+    /// Errors: [`Error::Setting`] for a family that is none.
+    pub fn from_env() -> Result<Options> {
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let is_set = |name: &str| text(name).is_some_and(|value| value != "0");
+        let family = text("MINDREEL_KERNELS").filter(|name| name != "auto");
+        let checks = match (is_set("MINDREEL_CHECKED"), is_set("MINDREEL_UNCHECKED")) {
+            (true, _) => Checks::All,
+            (false, true) => Checks::None,
+            (false, false) => Checks::Auto,
+        };
+        let family = family.map(|name| name.parse()).transpose()?;
+        let tuning = text("MINDREEL_TUNING").map(PathBuf::from);
+        Ok(Options { adapter: text("MINDREEL_ADAPTER"), family, checks, tuning, ..Default::default() })
+    }
 }
 
 /// Every adapter found, best first: discrete, integrated, software.
@@ -152,26 +195,33 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
     let fixed =
         info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+    let class = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu => Class::Discrete,
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Other => Class::Integrated,
+        wgpu::DeviceType::Cpu => Class::Software,
+    };
+    let offered = Features {
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroup_size: fixed.then_some(info.subgroup_min_size),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
+        immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
+        cheap_texels: info.device_type == wgpu::DeviceType::Cpu && limits.max_texture_dimension_2d >= 4096,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        matrix_edge: None,
+    };
+    let offered = Features { matrix_edge: matrix_edge(adapter, info.backend, &offered), ..offered };
     Facts {
+        cores: cores::of(&info.name, class),
+        family: Family::by_rule(class, &offered),
+        checks: Checks::default(),
+        guards: false,
         index: 0,
         name: info.name,
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         backend: info.backend.to_str().to_string(),
-        class: match info.device_type {
-            wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu => Class::Discrete,
-            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Other => Class::Integrated,
-            wgpu::DeviceType::Cpu => Class::Software,
-        },
-        features: Features {
-            f16: features.contains(wgpu::Features::SHADER_F16),
-            subgroup_size: fixed.then_some(info.subgroup_min_size),
-            int64: features.contains(wgpu::Features::SHADER_INT64),
-            immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
-            cheap_texels: info.device_type == wgpu::DeviceType::Cpu
-                && limits.max_texture_dimension_2d >= 4096,
-            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-        },
+        class,
+        features: offered,
         limits: Limits {
             binding_bytes: limits.max_storage_buffer_binding_size & !255,
             buffer_bytes: limits.max_buffer_size & !255,
@@ -184,6 +234,23 @@ fn facts(adapter: &wgpu::Adapter) -> Facts {
     }
 }
 
+/// Edge of the square products from f16 to f32 that kernels can use; see [`Features::matrix_edge`].
+fn matrix_edge(adapter: &wgpu::Adapter, backend: wgpu::Backend, features: &Features) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    // A subgroup owns a part of a tile: its size goes into the kernel's text.
+    if !features.cooperative_matrix || !features.f16 || features.subgroup_size != Some(32) {
+        return None;
+    }
+    let listed = adapter.cooperative_matrix_properties();
+    // The one size that shaders for Metal can be written in.
+    let edges: &[u32] = if backend == wgpu::Backend::Metal { &[8] } else { &[16, 8] };
+    edges.iter().copied().find(|&edge| {
+        listed
+            .iter()
+            .any(|p| [p.m_size, p.n_size, p.k_size] == [edge; 3] && (p.ab_type, p.cr_type) == (F16, F32))
+    })
+}
+
 /// Opens the device with what `facts` says we use and the adapter's own limits.
 pub(super) fn open(facts: &Facts, adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let mut features = wgpu::Features::empty();
@@ -192,12 +259,20 @@ pub(super) fn open(facts: &Facts, adapter: &wgpu::Adapter) -> Result<(wgpu::Devi
     features.set(wgpu::Features::SHADER_INT64, facts.features.int64);
     features.set(wgpu::Features::IMMEDIATES, facts.features.immediates);
     features.set(wgpu::Features::TIMESTAMP_QUERY, facts.features.timestamps);
+    let mut experimental = wgpu::ExperimentalFeatures::disabled();
+    if facts.family == Family::Matrix {
+        features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: the feature is asked for where the adapter lists it and kernels are to use it; what they compute is
+        // tried before they are trusted (`ops/gemm/trial.rs`), and `--kernels tiled` goes without.
+        experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
     let mut limits = adapter.limits();
     limits.max_non_sampler_bindings = limits.max_non_sampler_bindings.min(1_000_000);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("mindreel"),
         required_features: features,
         required_limits: limits,
+        experimental_features: experimental,
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     };

@@ -87,6 +87,12 @@ impl<'a> Program<'a> {
         Program { name, entry, variant, form, source: Source::Generated(generate) }
     }
 
+    /// Whether a generator made the text: of kernels whose both builds, with run-time checks and without, are held
+    /// to the same bits by tests.
+    pub(super) fn is_generated(&self) -> bool {
+        matches!(self.source, Source::Generated(_))
+    }
+
     /// A program whose whole text a trace has kept.
     pub(super) fn kept(key: PipelineKey, text: &'a str) -> Program<'a> {
         let PipelineKey { name, entry, variant, form } = key;
@@ -107,7 +113,10 @@ impl<'a> Program<'a> {
             Source::Generated(generate) => generate(),
             Source::Kept(text) => return text.replace(UNIFORM, place),
         };
-        prelude(self.variant) + &body.replace("@group(0) @binding(0) var<uniform> params", place)
+        let text = prelude(self.variant) + &body.replace("@group(0) @binding(0) var<uniform> params", place);
+        // What a kernel enables of the language stands before everything else.
+        let (enabled, rest): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("enable "));
+        [enabled, rest].concat().join("\n") + "\n"
     }
 }
 

@@ -1,5 +1,7 @@
 //! Pipelines and bind groups, each made once and kept under the choices that made it.
 
+use super::adapter::{Class, Facts};
+use super::family::Checks;
 use super::kernel::{Binding, Launch, PipelineKey, Program};
 use super::texture::Texel;
 use crate::error::{Error, Result};
@@ -64,8 +66,9 @@ fn resource<'a>(binding: &Binding<'a>) -> wgpu::BindingResource<'a> {
     match *binding {
         Binding::Buffer { buffer, offset, bytes } => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: buffer.raw.as_ref().expect(REAL),
-            offset,
-            size: std::num::NonZeroU64::new(bytes),
+            offset: buffer.base + offset,
+            // With guards a binding reaches over those behind its buffer.
+            size: std::num::NonZeroU64::new(bytes + buffer.base),
         }),
         Binding::Texture(texture) => wgpu::BindingResource::TextureView(&texture.raw.as_ref().expect(REAL).1),
     }
@@ -74,6 +77,8 @@ fn resource<'a>(binding: &Binding<'a>) -> wgpu::BindingResource<'a> {
 /// Everything that is made once per device.
 pub(super) struct Pipelines {
     immediates: bool,
+    class: Class,
+    checks: Checks,
     pipelines: HashMap<PipelineKey, Arc<Pipeline>>,
     layouts: HashMap<Vec<Slot>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     groups: HashMap<GroupKey, Arc<wgpu::BindGroup>>,
@@ -81,7 +86,7 @@ pub(super) struct Pipelines {
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device, immediates: bool) -> Pipelines {
+    pub(super) fn new(device: &wgpu::Device, facts: &Facts) -> Pipelines {
         let params_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("params"),
             entries: &[wgpu::BindGroupLayoutEntry {
@@ -96,7 +101,9 @@ impl Pipelines {
             }],
         });
         Pipelines {
-            immediates,
+            immediates: facts.features.immediates,
+            class: facts.class,
+            checks: facts.checks,
             pipelines: HashMap::new(),
             layouts: HashMap::new(),
             groups: HashMap::new(),
@@ -124,10 +131,15 @@ impl Pipelines {
         let text = program.text(self.immediates);
         let (_, layout) = self.layouts(device, slots());
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
-        });
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
+        let module = if self.checks.cover(self.class, program.is_generated()) {
+            device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the text is our own, and stays within its bindings, ends its loops and divides by no zero: tests
+            // run it in both builds and compare every bit; `--checked` goes back.
+            unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&layout),

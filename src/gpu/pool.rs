@@ -12,6 +12,8 @@ pub struct Buffer {
     pub(super) raw: Option<wgpu::Buffer>,
     pub(super) id: u64,
     pub(super) bytes: u64,
+    /// Where its own bytes begin: behind the guard words, where there are any.
+    pub(super) base: u64,
     pub(super) content: Content,
 }
 

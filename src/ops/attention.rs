@@ -21,7 +21,7 @@ use self::lanes::Meeting;
 use self::tiled::Tile;
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Class, Gpu, Launch, Program, TEXEL_BYTES, Texel, Texture, Variant, Work};
+use crate::gpu::{self, Binding, Class, Gpu, Launch, Program, TEXEL_BYTES, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor};
 use std::ops::Range;
 
@@ -149,7 +149,7 @@ impl Family {
         let facts = gpu.facts();
         let (queries, keys, vectors) = (sizes.queries, sizes.keys, sizes.vectors());
         let software = facts.class == Class::Software;
-        if software && facts.features.subgroup_size == Some(subgroup::LANES) {
+        if facts.family == gpu::Family::Subgroup {
             let split = temporal::held_split(vectors);
             return if queries == 1 && keys > 1 {
                 Family::Decode { lanes: subgroup::LANES }

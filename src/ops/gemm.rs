@@ -3,20 +3,31 @@
 //! ```text
 //! C[m, n] = activation(A[m, k] * B[k, n] + bias) + residual
 //! ```
-//! B lies in panels (see `pack.rs`); A is a matrix or an image's windows, read where it lies. Two families:
+//! B lies in panels (see `pack.rs`); A is a matrix or an image's windows, read where it lies. Three families:
 //!
-//! * `tiled`: 64 rows by one panel per workgroup, both operands staged in workgroup memory, 4 x 4 results per
-//!   invocation. Needs no optional feature.
+//! * `tiled`: up to 128 rows by two panels per workgroup, both operands staged in workgroup memory, up to 8 x 8 results
+//!   per invocation; up to 8 rows share k among their invocations (`few`). Needs no optional feature.
+//! * `matrix`: the same on matrix units, f16 to f32.
 //! * `subgroup`: one subgroup of 8 owns up to 32 rows by one panel in registers; lanes lie across columns, A is
 //!   spread by shuffles with constant lanes. No workgroup memory: what a software adapter runs best.
 //!
-//! The unrolled products are generated in `gemm/`; everything else is in `shaders/gemm*.wgsl`.
+//! `choice` says which of them runs a shape. Where tiles are fewer than cores and sums long, k is cut into slices, whose
+//! parts a second kernel adds in a fixed order. The unrolled products are generated in `gemm/`; everything else is in
+//! `shaders/gemm*.wgsl`.
 
+mod choice;
+mod few;
 mod form;
+mod matrix;
+mod place;
 mod subgroup;
+mod tile;
 mod tiled;
+mod trial;
+mod tune;
 
 pub(super) use form::ReadB;
+pub use tune::tune;
 
 use super::pack::{Packed, Segment};
 use super::params;
@@ -24,7 +35,9 @@ use super::unary::Activation;
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Class, Gpu, Launch, Program, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor};
-use form::{Family, Form, ReadA, Reader};
+use choice::{Choice, Shape};
+use form::{Form, ReadA, Reader};
+use tile::Tile;
 
 params! {
     struct Params {
@@ -57,6 +70,8 @@ params! {
         origin: u32,
         dilation: u32,
         insert: u32,
+        count: u32,
+        steps: u32,
     }
 }
 
@@ -109,6 +124,9 @@ const TEXEL_COUNT: u64 = 1 << 14;
 /// Loop turns of one invocation that a software adapter counts right; see ARCHITECTURE.md.
 const MAX_TURNS: usize = 60_000;
 
+/// Mark of the kernels: measured choices of others are not used. Raised when a tile, a generated text or a rule changes.
+const KERNELS: &str = "1";
+
 /// The images a convolution reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Image {
@@ -160,15 +178,17 @@ impl Product<'_> {
     ///
     /// Errors: [`Error::Limit`] where even one row of output pixels is too large.
     pub(super) fn run(&self) -> Result<()> {
+        self.run_as(self.choose())
+    }
+
+    /// Records the launches of this choice.
+    fn run_as(&self, choice: Choice) -> Result<()> {
         let gpu = self.a.gpu();
         if self.m * self.batch == 0 || self.b.n == 0 {
             return Ok(());
         }
-        // The tiled family walks a staged step of 16 k once more.
-        let turns = match self.family(gpu, self.m) {
-            Family::Subgroup { .. } => self.b.taps * (self.b.units() + 1),
-            Family::Tiled => self.b.taps * (self.b.units() + 4) / 4 * (tiled::DEPTH as usize + 1),
-        };
+        let blocks = self.b.units().div_ceil(choice.tile.units(self.b.panel as u32) as usize);
+        let turns = self.b.taps * (blocks * choice.tile.turns() as usize + 1) / choice.slices as usize;
         if gpu.facts().class == Class::Software && turns > MAX_TURNS {
             return Err(Error::Limit {
                 what: format!("{}: the sum of one result, in steps", self.op),
@@ -177,10 +197,10 @@ impl Product<'_> {
                 available: MAX_TURNS as u64,
             });
         }
-        let texels = self.texels(gpu)?;
+        let texels = self.texels(gpu, choice)?;
         for part in self.parts(gpu, texels.is_some())? {
             for segment in self.b.segments.iter() {
-                self.launch(gpu, &part, segment, texels.as_ref())?;
+                self.launch(gpu, choice, &part, segment, texels.as_ref())?;
             }
         }
         Ok(())
@@ -188,10 +208,10 @@ impl Product<'_> {
 
     /// A copied into a texture, where reading it there saves more than the copy costs: each value is read once per
     /// tap and panel.
-    fn texels(&self, gpu: &Gpu) -> Result<Option<Texture>> {
+    fn texels(&self, gpu: &Gpu, choice: Choice) -> Result<Option<Texture>> {
         let texels = self.a.len().div_ceil(4) as u64;
         let pays = gpu.facts().features.cheap_texels
-            && matches!(self.family(gpu, self.m), Family::Subgroup { .. })
+            && matches!(choice.tile, Tile::Subgroup { .. })
             && self.a.dtype() == DType::F32
             && self.is_wide_a()
             && self.b.taps * self.b.n.div_ceil(self.b.panel) >= TEXEL_READS
@@ -306,12 +326,24 @@ impl Product<'_> {
         Ok(parts)
     }
 
-    fn launch(&self, gpu: &Gpu, part: &Part, segment: &Segment, texels: Option<&Texture>) -> Result<()> {
+    fn launch(
+        &self,
+        gpu: &Gpu,
+        choice: Choice,
+        part: &Part,
+        segment: &Segment,
+        texels: Option<&Texture>,
+    ) -> Result<()> {
         let (a_size, c_size) = (self.a.dtype().bytes(), self.c.dtype().bytes());
         let alignment = gpu.facts().limits.binding_alignment as usize;
         let wide_a = self.is_wide_a();
         let wide_c = [self.b.n, self.c_stride, self.c_offset].iter().all(|v| v % 4 == 0);
-        let (unit_a, unit_c) = (if wide_a { 4 } else { 1 }, if wide_c { 4 } else { 1 });
+        let unit_a = match choice.tile {
+            Tile::Matrix(_) if choice.is_direct() => 1,
+            _ if wide_a => 4,
+            _ => 1,
+        };
+        let unit_c = if wide_c { 4 } else { 1 };
         // A binding starts on an aligned byte; what is left over is counted by the kernel.
         let bind = |tensor, elements: &std::ops::Range<usize>, size: usize| {
             let start = elements.start * size / alignment * alignment;
@@ -335,10 +367,12 @@ impl Product<'_> {
             Some(bias) => self.m / (bias.len() / self.b.n).max(1),
             None => self.m,
         };
+        let panel = self.b.panel as u32;
         let form = Form {
-            family: self.family(gpu, part.rows),
+            tile: choice.tile,
+            split: choice.splits(),
             reader: if self.image.is_some() { Reader::Image } else { Reader::Rows },
-            panel: self.b.panel as u32,
+            panel,
             read_a: match texels {
                 Some(_) => ReadA::Texel,
                 None if wide_a => ReadA::Four,
@@ -348,8 +382,10 @@ impl Product<'_> {
             wide_c,
             activation: self.epilogue.activation,
         };
-        let tiles_m = (part.rows as u32).div_ceil(form.tile_rows());
-        let tiles_n = segment.n_panels as u32;
+        let tile = choice.tile;
+        let tiles_m = (part.rows as u32).div_ceil(tile.rows());
+        let strips = (segment.n_panels as u32).div_ceil(tile.panels(panel));
+        let tiles = u64::from(tiles_m) * u64::from(strips) * self.batch as u64;
         let pair = |[y, x]: [usize; 2]| y as u32 | (x as u32) << 16;
         let image = self.image.unwrap_or(Image {
             height: 1,
@@ -369,7 +405,7 @@ impl Product<'_> {
             units: self.b.units() as u32,
             channels: self.b.channels as u32,
             tiles_m,
-            tiles_n,
+            tiles_n: segment.n_panels as u32,
             panel_first: (segment.panel_first * self.b.panel / 4) as u32,
             a_base: ((a_base + self.a_offset) / unit_a) as u32,
             a_stride: (self.a_stride / unit_a) as u32,
@@ -392,39 +428,117 @@ impl Product<'_> {
             origin: part.origin as u32,
             dilation: pair(image.dilation),
             insert: pair(image.insert),
+            count: tiles as u32,
+            steps: 0,
         };
         let columns = (segment.n_panels * self.b.panel).min(self.b.n) as u64;
         let (m, k) = ((part.rows * self.batch) as u64, (self.b.taps * self.b.channels) as u64);
-        let variant = Variant { scalar: self.a.scalar(self.op)?, width: 4, workgroup: form.workgroup() };
+        let work = Work {
+            flops: 2 * m * k * columns,
+            bytes: (part.a_elements.len() * a_size) as u64 + segment.bytes() + m * columns * c_size as u64,
+        };
+        let variant = Variant { scalar: self.a.scalar(self.op)?, width: 4, workgroup: tile.workgroup() };
+        let text = || form.text();
+        let program = Program::generated("gemm", "forward", variant, form.key(), &text);
+        if !choice.splits() {
+            return gpu.run(&Launch {
+                program,
+                params: params.as_bytes(),
+                inputs: &[segment.binding(), a, bias, residual],
+                outputs: &[c],
+                groups: gpu.grid(self.op, tiles)?,
+                work,
+            });
+        }
+        // Parts of the sums, in whole tiles where fragments go there as they are.
+        let blocks = self.b.units().div_ceil(tile.units(panel) as usize);
+        let steps = (self.b.taps * blocks).div_ceil(choice.slices as usize);
+        let slices = (self.b.taps * blocks).div_ceil(steps);
+        let vectors = (columns as usize).min(self.b.n - segment.panel_first * self.b.panel).div_ceil(4);
+        let (rows, width) = if choice.is_direct() {
+            ((tiles_m * tile.rows()) as usize, (strips * tile.panels(panel) * panel) as usize)
+        } else {
+            (part.rows, 4 * vectors)
+        };
+        let parts = Tensor::empty(gpu, &[slices, rows, width], DType::F32)?;
+        let unit = if choice.is_direct() { 1 } else { 4 };
+        let groups = tiles * slices as u64;
+        let split = Params {
+            n: width as u32,
+            panel_first: 0,
+            c_base: 0,
+            c_stride: (width / unit) as u32,
+            c_batch: (rows * width / unit) as u32,
+            flags: 0,
+            count: groups as u32,
+            steps: steps as u32,
+            ..params
+        };
         gpu.run(&Launch {
-            program: Program::generated("gemm", "forward", variant, form.key(), &|| form.text()),
-            params: params.as_bytes(),
-            inputs: &[segment.binding(), a, bias, residual],
+            program,
+            params: split.as_bytes(),
+            inputs: &[segment.binding(), a, dummy, dummy],
+            outputs: &[parts.binding()],
+            groups: gpu.grid(self.op, groups)?,
+            work: Work { bytes: work.bytes + parts.bytes(), ..work },
+        })?;
+        let count = part.rows * vectors;
+        let sum = Params {
+            a_stride: (width / 4) as u32,
+            a_batch: (rows * width / 4) as u32,
+            tiles_n: vectors as u32,
+            count: count as u32,
+            steps: slices as u32,
+            ..params
+        };
+        let variant = Variant { workgroup: gpu.flat_workgroup(), ..variant };
+        gpu.run(&Launch {
+            program: Program::generated("gemm", "sum", variant, form.finish_key(), &|| form.sum_text()),
+            params: sum.as_bytes(),
+            inputs: &[parts.binding(), parts.binding(), bias, residual],
             outputs: &[c],
-            groups: gpu.grid(self.op, u64::from(tiles_m) * u64::from(tiles_n) * self.batch as u64)?,
-            work: Work {
-                flops: 2 * m * k * columns,
-                bytes: (part.a_elements.len() * a_size) as u64
-                    + segment.bytes()
-                    + m * columns * c_size as u64,
-            },
+            groups: gpu.grid(self.op, (count as u64).div_ceil(u64::from(variant.workgroup)))?,
+            work: Work { flops: 0, bytes: parts.bytes() + m * columns * c_size as u64 },
         })
     }
 
-    /// The family and tile for this adapter and this many rows.
-    fn family(&self, gpu: &Gpu, rows: usize) -> Family {
-        let facts = gpu.facts();
-        if facts.class == Class::Software && facts.features.subgroup_size == Some(8) {
-            let rows = match rows {
-                0..=8 => 8,
-                9..=256 => 16,
-                _ => 32,
-            };
-            Family::Subgroup { rows }
-        } else {
-            Family::Tiled
+    /// What runs this product on its adapter.
+    fn choose(&self) -> Choice {
+        let gpu = self.a.gpu();
+        let shape = self.shape();
+        let table = gpu.tuning().filter(|table| table.kernels == KERNELS);
+        let measured = table.as_ref().and_then(|table| table.choices.get(&shape.bucket()));
+        let trial = if shape.half && shape.wide { trial::of(gpu) } else { None };
+        choice::choose(gpu.facts(), trial, measured.map(String::as_str), &shape)
+    }
+
+    /// What a choice is made from.
+    fn shape(&self) -> Shape {
+        let half = self.a.dtype() == DType::F16 && self.b.read == ReadB::Buffer16;
+        let every = |of: usize| [self.b.channels, self.a_stride, self.a_offset].iter().all(|v| v % of == 0);
+        Shape {
+            m: self.m,
+            n: self.b.n,
+            k: self.b.k(),
+            batch: self.batch,
+            panel: self.b.panel as u32,
+            half,
+            wide: self.is_wide_a(),
+            sixteens: every(16),
+            plain: self.image.is_none() && self.batch == 1,
         }
     }
+}
+
+/// Tries the matrix units where there are any: weights for them are at hand, products of them may soon be captured.
+pub(super) fn prepare(gpu: &Gpu) {
+    trial::of(gpu);
+}
+
+/// What became of the adapter's matrix units, in a line; tried now where they were not yet. `None` where there are
+/// none that kernels use.
+pub fn matrix_units(gpu: &Gpu) -> Option<String> {
+    trial::of(gpu).map(|trial| trial.note.clone())
 }
 
 /// Checks an epilogue against the product's output; `op` names the caller.
@@ -445,4 +559,178 @@ pub(super) fn check_epilogue(op: &str, epilogue: &Epilogue, c_shape: &[usize], d
         return Err(Error::shape(op, format!("wanted a residual {c_shape:?} {dtype:?}, got {got}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tile::{Load, MATRIX, TILED};
+    use super::*;
+    use crate::gpu::{Checks, Family, Options};
+    use crate::ops::pack::SourceType;
+    use crate::testing::{assert_close, gpu_with, random_from};
+
+    /// A product with everything that can be in the way: an image or a matrix, a bias, an activation, a residual.
+    struct Case {
+        images: [usize; 4],
+        n: usize,
+        taps: [usize; 2],
+        half: bool,
+    }
+
+    impl Case {
+        fn sizes(&self) -> (usize, usize) {
+            let [images, height, width, channels] = self.images;
+            (images * height * width, channels)
+        }
+
+        /// The results of a choice, and the reference.
+        fn run(&self, gpu: &Gpu, choice: Choice) -> (Vec<f32>, Vec<f64>) {
+            let [images, height, width, channels] = self.images;
+            let ([ky, kx], n) = (self.taps, self.n);
+            let (taps, m) = (ky * kx, images * height * width);
+            let round = |mut values: Vec<f32>| {
+                if self.half {
+                    values.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+                }
+                values
+            };
+            let x = round(random_from(1, m * channels, 1.0));
+            let w = round(random_from(2, n * channels * taps, 0.5));
+            let (bias, residual) = (random_from(3, n, 1.0), round(random_from(4, m * n, 1.0)));
+            let dtype = if self.half { DType::F16 } else { DType::F32 };
+            let tensor = |shape: &[usize], values: &[f32]| {
+                Tensor::new(gpu, shape, values).unwrap().cast(dtype).unwrap()
+            };
+            let bytes = bytemuck::cast_slice(&w);
+            let b = Packed::from_bytes(gpu, [n, channels, taps], SourceType::F32, bytes, self.half).unwrap();
+            let c = Tensor::empty(gpu, &[m, n], dtype).unwrap();
+            let image = Image {
+                height,
+                width,
+                out_height: height,
+                out_width: width,
+                kernel_width: kx,
+                stride: [1, 1],
+                pad: [ky / 2, kx / 2],
+                dilation: [1, 1],
+                insert: [1, 1],
+            };
+            let bias_gpu = Tensor::new(gpu, &[n], &bias).unwrap();
+            let product = Product {
+                op: "test",
+                a: &tensor(&[m, channels], &x),
+                a_stride: channels,
+                a_offset: 0,
+                b: &b,
+                c: &c,
+                c_stride: n,
+                c_offset: 0,
+                m,
+                batch: 1,
+                image: (taps > 1).then_some(image),
+                epilogue: Epilogue {
+                    bias: Some(&bias_gpu),
+                    activation: Activation::Relu,
+                    residual: Some(&tensor(&[m, n], &residual)),
+                },
+            };
+            product.run_as(choice).unwrap();
+            let mut want = Vec::new();
+            for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
+                let mut sum = f64::from(bias[column]);
+                let [x_at, y_at, image] = [row % width, row / width % height, row / width / height];
+                for tap in 0..taps {
+                    let (y, x_) = (y_at + tap / kx, x_at + tap % kx);
+                    if y < ky / 2 || x_ < kx / 2 || y >= height + ky / 2 || x_ >= width + kx / 2 {
+                        continue;
+                    }
+                    let pixel = (image * height + y - ky / 2) * width + x_ - kx / 2;
+                    for channel in 0..channels {
+                        let weight = w[(column * channels + channel) * taps + tap];
+                        sum += f64::from(x[pixel * channels + channel]) * f64::from(weight);
+                    }
+                }
+                want.push(sum.max(0.0) + f64::from(residual[row * n + column]));
+            }
+            (c.cast(DType::F32).unwrap().to_vec().unwrap(), want)
+        }
+    }
+
+    fn cases(half: bool) -> [Case; 5] {
+        [
+            Case { images: [1, 1, 1, 132], n: 70, taps: [1, 1], half },
+            Case { images: [1, 1, 67, 37], n: 150, taps: [1, 1], half },
+            Case { images: [1, 1, 5, 304], n: 24, taps: [1, 1], half },
+            Case { images: [2, 9, 11, 20], n: 70, taps: [3, 3], half },
+            Case { images: [2, 5, 9, 6], n: 31, taps: [3, 2], half },
+        ]
+    }
+
+    /// Without the shuffles and textures of a software adapter; `checks` of the kernels.
+    fn plain(checks: Checks) -> Option<Gpu> {
+        gpu_with(Options { family: Some(Family::Tiled), checks, ..Options::default() })
+    }
+
+    #[test]
+    fn every_tile_matches_cut_along_k_or_not_checked_or_not() {
+        let (Some(checked), Some(bare)) = (plain(Checks::All), plain(Checks::None)) else { return };
+        let few = [1, 2, 4, 8].map(|rows| Tile::Few { rows });
+        let tiles: Vec<Tile> = few.into_iter().chain(TILED.iter().map(|&tile| Tile::Tiled(tile))).collect();
+        for (at, &tile) in tiles.iter().enumerate() {
+            let staged_half = matches!(tile, Tile::Tiled(tile) if tile.half);
+            // Kernels take long to compile: each tile once whole and once cut, by turns on images and matrices, in
+            // f32 and in f16.
+            let half = staged_half || at.is_multiple_of(5);
+            if half && !checked.facts().features.f16 {
+                continue;
+            }
+            let (cases, mut n_run) = (cases(half), 0);
+            for case in cases.iter().cycle().skip(at).take(cases.len()) {
+                let (m, k) = case.sizes();
+                let shape = Shape {
+                    m,
+                    n: case.n,
+                    k: k * case.taps[0] * case.taps[1],
+                    batch: 1,
+                    panel: if case.n <= 32 { 32 } else { 64 },
+                    half,
+                    wide: false,
+                    sixteens: false,
+                    plain: false,
+                };
+                let choice = Choice { tile, slices: if n_run == 0 { 1 } else { 3 } };
+                if n_run == 2 || !shape.fits(checked.facts(), choice) {
+                    continue;
+                }
+                n_run += 1;
+                let what = format!("{choice}, [{m}, {k}] -> {}, taps {:?}, half {half}", case.n, case.taps);
+                let (got, want) = case.run(&checked, choice);
+                assert_close(&got, &want, if half { 2e-3 } else { 1e-5 }, &what);
+                let same = case.run(&bare, choice).0;
+                assert!(got == same, "{what}: run-time checks change bits");
+            }
+            assert!(n_run > 0, "{tile} was not run");
+        }
+    }
+
+    #[test]
+    fn matrix_units_are_right_where_there_are_any() {
+        let Some(gpu) = gpu_with(Options::default()) else { return };
+        let Some(edge) = gpu.facts().features.matrix_edge else { return };
+        for &tile in MATRIX.iter().filter(|tile| tile.edge == edge) {
+            let fits = tile.load != Load::Direct;
+            let cases = [
+                Case { images: [1, 1, 64, 64], n: 128, taps: [1, 1], half: true },
+                Case { images: [1, 1, 133, 112], n: 200, taps: [1, 1], half: true },
+                Case { images: [2, 9, 11, 48], n: 70, taps: [3, 3], half: true },
+            ];
+            for case in cases.iter().take(if fits { 3 } else { 1 }) {
+                for slices in [1, 3] {
+                    let choice = Choice { tile: Tile::Matrix(tile), slices };
+                    let (got, want) = case.run(&gpu, choice);
+                    assert_close(&got, &want, 4e-3, &choice.to_string());
+                }
+            }
+        }
+    }
 }

@@ -232,8 +232,11 @@ mod tests {
 
     #[test]
     fn the_tiled_family_matches_too() {
-        let Some(gpu) = gpu_with(Options { without_subgroups: true, ..Default::default() }) else { return };
-        for (rows, k, n) in [(1, 1, 1), (3, 7, 5), (65, 65, 33), (130, 68, 65), (64, 16, 64)] {
+        let family = Some(crate::gpu::Family::Tiled);
+        let Some(gpu) = gpu_with(Options { family, ..Default::default() }) else { return };
+        for (rows, k, n) in
+            [(1, 1, 1), (3, 7, 5), (65, 65, 33), (130, 68, 65), (64, 16, 64), (7, 2050, 70), (20, 2050, 33)]
+        {
             check_linear(&gpu, rows, k, n, false);
             check_linear(&gpu, rows, k, n, true);
         }
@@ -245,10 +248,12 @@ mod tests {
         check_linear(&gpu, 3, 200_003, 5, false);
         let plain =
             gpu_with(Options { without_subgroups: true, ..Default::default() }).expect("opened above");
-        check_linear(&plain, 3, 50_003, 5, false);
+        check_linear(&plain, 3, 200_003, 5, false);
+        check_linear(&plain, 12, 50_003, 5, false);
         if plain.facts().class == crate::gpu::Class::Software {
-            let x = Tensor::zeros(&plain, &[3, 300_000], DType::F32).unwrap();
-            let packed = Packed::planned(&plain, [5, 300_000, 1], false).unwrap();
+            let plan = plain.planner();
+            let x = Tensor::empty(&plan, &[12, 4_000_000], DType::F32).unwrap();
+            let packed = Packed::planned(&plan, [5, 4_000_000, 1], false).unwrap();
             assert!(x.linear(&packed, Epilogue::default()).is_err());
         }
     }

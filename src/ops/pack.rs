@@ -1,10 +1,12 @@
 //! Weights in panels, the form the matrix product reads: a panel is 32 or 64 columns of all k, so that the inner
 //! loop walks memory in a straight line. Packed once when loaded; kept in a texture where texels are cheaper to read.
 
-use super::gemm::ReadB;
+use super::gemm::{self, ReadB};
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Binding, Buffer, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work};
+use crate::gpu::{
+    Binding, Buffer, Family, Gpu, Kernel, Launch, Scalar, TEXEL_BYTES, Texel, Texture, Variant, Work,
+};
 use crate::tensor::{DType, Tensor, n_elements};
 use std::fmt;
 use std::ops::Range;
@@ -283,9 +285,12 @@ impl Packed {
         batch: usize,
         texels: bool,
     ) -> Result<Packed> {
+        if half {
+            gemm::prepare(gpu);
+        }
         let panel = if n <= 32 { 32 } else { 64 };
         let features = gpu.facts().features;
-        let read = match (texels && features.cheap_texels && features.subgroup_size == Some(8), half) {
+        let read = match (texels && features.cheap_texels && gpu.facts().family == Family::Subgroup, half) {
             (true, false) => ReadB::Texel32,
             (true, true) if panel == 64 => ReadB::Texel16,
             (_, true) => ReadB::Buffer16,

@@ -4,8 +4,7 @@ use mindreel::gpu::{Gpu, Options};
 
 /// The device, or nothing, said aloud; `MINDREEL_REQUIRE_GPU=1` turns that into a failure.
 pub fn gpu() -> Option<Gpu> {
-    let options = Options { adapter: std::env::var("MINDREEL_ADAPTER").ok(), ..Default::default() };
-    match Gpu::open(&options) {
+    match Options::from_env().and_then(|options| Gpu::open(&options)) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");

@@ -2,23 +2,14 @@
 
 use super::super::unary::Activation;
 use super::super::{common, shaders};
-use super::{subgroup, tiled};
+use super::tile::{Load, Tile};
+use super::{few, matrix, subgroup, tiled};
 
 /// How A's rows are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reader {
     Rows,
     Image,
-}
-
-/// Which family runs, with its tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
-    /// Rows of a tile, a multiple of 8.
-    Subgroup {
-        rows: u32,
-    },
-    Tiled,
 }
 
 /// How A's elements are read.
@@ -60,7 +51,9 @@ impl ReadB {
 /// One form of the kernel; every combination is validated by a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Form {
-    pub family: Family,
+    pub tile: Tile,
+    /// Results leave as they are, for `gemm_sum.wgsl` to finish: parts of sums that were cut along k.
+    pub split: bool,
     pub reader: Reader,
     /// Columns of a panel: 32 or 64.
     pub panel: u32,
@@ -72,44 +65,21 @@ pub(super) struct Form {
     pub activation: Activation,
 }
 
-/// Head of every product: which tile this workgroup owns.
-pub(super) const PLACE: &str = "\
-    let tile = group_index(group, groups);
-    let tile_m = tile % params.tiles_m;
-    let tile_n = tile / params.tiles_m % params.tiles_n;
-    let batch = tile / (params.tiles_m * params.tiles_n);
-";
-
 impl Form {
     /// Its name in the pipeline cache.
     pub(super) fn key(self) -> u64 {
-        let family = match self.family {
-            Family::Tiled => 0,
-            Family::Subgroup { rows } => u64::from(rows),
-        };
-        family
-            | u64::from(self.panel) << 8
-            | u64::from(self.reader == Reader::Image) << 16
-            | (self.read_a as u64) << 17
-            | (self.read_b as u64) << 19
-            | u64::from(self.wide_c) << 21
-            | u64::from(self.activation.code()) << 22
+        let choices = self.tile.key()
+            | u64::from(self.split) << 28
+            | u64::from(self.panel / 32) << 29
+            | u64::from(self.reader == Reader::Image) << 31
+            | (self.read_a as u64) << 32
+            | (self.read_b as u64) << 34;
+        choices | self.finish_key()
     }
 
-    /// Invocations of a workgroup.
-    pub(super) fn workgroup(self) -> u32 {
-        match self.family {
-            Family::Subgroup { .. } => subgroup::LANES,
-            Family::Tiled => tiled::workgroup(self.panel),
-        }
-    }
-
-    /// Rows of C that a workgroup owns.
-    pub(super) fn tile_rows(self) -> u32 {
-        match self.family {
-            Family::Subgroup { rows } => rows,
-            Family::Tiled => tiled::ROWS,
-        }
+    /// The part of it that says how results are finished; the whole name of the kernel that adds parts of sums.
+    pub(super) fn finish_key(self) -> u64 {
+        u64::from(self.wide_c) << 36 | u64::from(self.activation.code()) << 37
     }
 
     /// The whole text after the prelude.
@@ -119,81 +89,168 @@ impl Form {
             ReadA::Four => shaders!("gemm_read4"),
             ReadA::Texel => shaders!("gemm_read_texel"),
         };
-        let write = if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") };
         let reader = match self.reader {
             Reader::Rows => shaders!("gemm_rows"),
             Reader::Image => shaders!("gemm_image"),
         };
-        let product = match self.family {
-            Family::Subgroup { rows } => subgroup::product(rows, self.panel, self.read_b),
-            Family::Tiled => tiled::product(self.panel),
+        let (reads, product) = match self.tile {
+            Tile::Subgroup { rows } => {
+                (read_a.to_string() + self.read_b.text(), subgroup::product(self, rows))
+            }
+            Tile::Few { rows } => (read_a.to_string() + self.read_b.text(), few::product(self, rows)),
+            Tile::Tiled(tile) => (read_a.to_string() + self.read_b.text(), tiled::product(self, tile)),
+            Tile::Matrix(tile) => (matrix::readers(tile), matrix::product(self, tile)),
         };
-        let (formulas, call) = match self.activation {
-            Activation::None => ("", "v".to_string()),
-            other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
+        let finish = match self.tile {
+            Tile::Matrix(tile) if tile.load == Load::Direct => matrix::direct_writer().to_string(),
+            _ if self.split => shaders!("gemm_part").to_string(),
+            _ => self.write().to_string(),
         };
-        let activation = format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
-        let parts = [
-            shaders!("gemm"),
-            &activation,
-            read_a,
-            self.read_b.text(),
-            write,
-            reader,
-            common::INDEX,
-            &product,
-        ];
-        parts.join("\n")
+        let activation = if self.split { activation(Activation::None) } else { activation(self.activation) };
+        let enable =
+            if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
+        [enable, shaders!("gemm"), &activation, &reads, &finish, reader, common::INDEX, &product].join("\n")
     }
+
+    /// The kernel that adds the parts of sums and finishes results as an uncut one would.
+    pub(super) fn sum_text(self) -> String {
+        let activation = activation(self.activation);
+        [shaders!("gemm"), &activation, self.write(), common::INDEX, shaders!("gemm_sum")].join("\n")
+    }
+
+    fn write(self) -> &'static str {
+        if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") }
+    }
+}
+
+/// `activation`, with the formulas it needs.
+fn activation(activation: Activation) -> String {
+    let (formulas, call) = match activation {
+        Activation::None => ("", "v".to_string()),
+        other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
+    };
+    format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Params;
+    use super::super::tile::{MATRIX, TILED};
     use super::*;
     use crate::gpu::{Program, Scalar, Variant};
+
+    fn check(keys: &mut std::collections::HashSet<u64>, form: Form) {
+        assert!(keys.insert(form.key()), "{form:?} shares its key");
+        let scalars: &[Scalar] = match form.tile {
+            Tile::Matrix(_) => &[Scalar::F16],
+            Tile::Tiled(tile) if tile.half => &[Scalar::F16],
+            _ => &[Scalar::F32, Scalar::F16],
+        };
+        for &scalar in scalars {
+            let variant = Variant { scalar, width: 4, workgroup: form.tile.workgroup() };
+            let generate = || form.text();
+            let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
+            let label = format!("{form:?} {scalar:?}");
+            crate::testing::validate(&label, &program.text(true), Params::FIELDS);
+            if matches!(form.tile, Tile::Matrix(_)) {
+                crate::testing::translate(&label, &program.text(true));
+            }
+        }
+    }
+
+    /// Every reader and writer of the forms of a tile.
+    fn check_tile(
+        keys: &mut std::collections::HashSet<u64>,
+        tile: Tile,
+        panel: u32,
+        reads: &[(ReadA, ReadB)],
+    ) {
+        for &(read_a, read_b) in reads {
+            for reader in [Reader::Rows, Reader::Image] {
+                for wide_c in [false, true] {
+                    let gelu = wide_c && read_a == ReadA::Four;
+                    let activation = if gelu { Activation::Gelu } else { Activation::None };
+                    let form = Form { tile, split: false, reader, panel, read_a, read_b, wide_c, activation };
+                    check(keys, form);
+                }
+                if !matches!(tile, Tile::Subgroup { .. }) {
+                    let activation = Activation::None;
+                    let form =
+                        Form { tile, split: true, reader, panel, read_a, read_b, wide_c: true, activation };
+                    check(keys, form);
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_form_validates_without_a_gpu() {
         use {ReadA::*, ReadB::*};
         let mut keys = std::collections::HashSet::new();
-        let mut check = |form: Form| {
-            assert!(keys.insert(form.key()), "{form:?} shares its key");
-            for scalar in [Scalar::F32, Scalar::F16] {
-                let variant = Variant { scalar, width: 4, workgroup: form.workgroup() };
-                let generate = || form.text();
-                let program = Program::generated("gemm", "forward", variant, form.key(), &generate);
-                crate::testing::validate(
-                    &format!("{form:?} {scalar:?}"),
-                    &program.text(true),
-                    Params::FIELDS,
-                );
-            }
+        let pairs = |a: &[ReadA], b: &[ReadB]| -> Vec<_> {
+            a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).collect()
         };
-        let subgroups = [8, 16, 32].map(|rows| Family::Subgroup { rows });
-        for family in subgroups.into_iter().chain([Family::Tiled]) {
-            let texels: &[_] = if family == Family::Tiled { &[] } else { &[Texel32, Texel16] };
-            for panel in [32, 64] {
-                for &read_b in [Buffer32, Buffer16].iter().chain(texels) {
-                    if read_b == Texel16 && panel == 32 {
-                        continue;
-                    }
-                    for reader in [Reader::Rows, Reader::Image] {
-                        for read_a in [One, Four, Texel] {
-                            if read_a == Texel && family == Family::Tiled {
-                                continue;
-                            }
-                            for wide_c in [false, true] {
-                                let activation = if wide_c && read_a == Four {
-                                    Activation::Gelu
-                                } else {
-                                    Activation::None
-                                };
-                                check(Form { family, reader, panel, read_a, read_b, wide_c, activation });
-                            }
-                        }
-                    }
-                }
+        let buffers = pairs(&[One, Four], &[Buffer32, Buffer16]);
+        for panel in [32, 64] {
+            let texels: &[ReadB] = if panel == 64 {
+                &[Buffer32, Buffer16, Texel32, Texel16]
+            } else {
+                &[Buffer32, Buffer16, Texel32]
+            };
+            for rows in [8, 16, 32] {
+                check_tile(&mut keys, Tile::Subgroup { rows }, panel, &pairs(&[One, Four, Texel], texels));
+            }
+            for rows in [1, 2, 4, 8] {
+                check_tile(&mut keys, Tile::Few { rows }, panel, &buffers);
+            }
+            for &tile in TILED.iter().filter(|tile| (tile.columns == 32) == (panel == 32)) {
+                check_tile(&mut keys, Tile::Tiled(tile), panel, &buffers);
+            }
+        }
+    }
+
+    /// No adapter of ours runs these: this is all that is known of them.
+    #[test]
+    fn every_form_for_matrix_units_validates() {
+        let mut keys = std::collections::HashSet::new();
+        for &tile in MATRIX {
+            let reads = [(ReadA::Four, ReadB::Buffer16)];
+            if tile.load == Load::Direct {
+                let form = Form {
+                    tile: Tile::Matrix(tile),
+                    split: true,
+                    reader: Reader::Rows,
+                    panel: 64,
+                    read_a: ReadA::Four,
+                    read_b: ReadB::Buffer16,
+                    wide_c: true,
+                    activation: Activation::None,
+                };
+                check(&mut keys, form);
+            } else {
+                check_tile(&mut keys, Tile::Matrix(tile), 64, &reads);
+            }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_parts_validates() {
+        for (wide_c, activation) in [(false, Activation::None), (true, Activation::Gelu)] {
+            let form = Form {
+                tile: Tile::Few { rows: 8 },
+                split: true,
+                reader: Reader::Rows,
+                panel: 64,
+                read_a: ReadA::Four,
+                read_b: ReadB::Buffer32,
+                wide_c,
+                activation,
+            };
+            for scalar in [Scalar::F32, Scalar::F16] {
+                let variant = Variant { scalar, width: 4, workgroup: 64 };
+                let generate = || form.sum_text();
+                let program = Program::generated("gemm", "sum", variant, form.finish_key(), &generate);
+                crate::testing::validate("sum", &program.text(true), Params::FIELDS);
             }
         }
     }

@@ -2,13 +2,14 @@
 //! Lanes lie across columns; A is loaded with lanes as rows and spread by shuffles with constant lanes, so that every
 //! loaded value serves the whole tile. No workgroup memory.
 
-use super::form::{PLACE, ReadB};
+use super::form::{Form, ReadB};
 
 /// Invocations of a workgroup: one subgroup.
 pub(super) const LANES: u32 = 8;
 
 /// The unrolled product: `rows` x `panel` results.
-pub(super) fn product(rows: u32, panel: u32, read_b: ReadB) -> String {
+pub(super) fn product(form: Form, rows: u32) -> String {
+    let Form { panel, read_b, .. } = form;
     let (slots, vectors, panel4) = (rows / 8, panel / 32, panel / 4);
     // A lane's columns lie a stride apart; a texel of halves holds two neighbours.
     let (step, apart, reads) = match read_b {
@@ -24,9 +25,12 @@ pub(super) fn product(rows: u32, panel: u32, read_b: ReadB) -> String {
     line(format!(
         "@compute @workgroup_size({LANES})\n\
          fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{PLACE}\
+         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{}\
+         \x20   let tile_m = within % params.tiles_m;\n\
+         \x20   let tile_n = within / params.tiles_m;\n\
          \x20   let first = tile_m * {rows}u;\n\
          \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + lane;",
+        form.place(),
         4 * panel4,
         panel4 / step
     ));
@@ -76,7 +80,7 @@ pub(super) fn product(rows: u32, panel: u32, read_b: ReadB) -> String {
     line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + {apart};"));
     for row in 0..rows {
         for v in 0..vectors {
-            line(format!("    store(batch, first + {row}u, column4 + {}u, c{row}_{v});", column(v)));
+            line(format!("    store(to, first + {row}u, column4 + {}u, c{row}_{v});", column(v)));
         }
     }
     line("}".into());

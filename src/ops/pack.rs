@@ -13,6 +13,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 const FORWARD: Kernel = Kernel::new("pack", "forward", &[shaders!("pack"), common::INDEX]);
+const WORDS: &[&str] = &[shaders!("pack_words"), common::INDEX];
+const ROWS: Kernel = Kernel::new("pack_words", "rows", WORDS);
+const COLUMNS: Kernel = Kernel::new("pack_words", "columns", WORDS);
 
 params! {
     struct Params {
@@ -386,6 +389,23 @@ struct Form {
     batch: usize,
 }
 
+impl Form {
+    /// What packs `count` vectors of 4 columns, and by how many invocations.
+    fn kernel(&self, source0: usize, channels4: usize, count: usize) -> (&'static Kernel, usize) {
+        let Strides { n, channel, batch, .. } = self.strides;
+        let lie_in_fours = |sizes: [usize; 4]| sizes.iter().all(|size| size.is_multiple_of(4));
+        if self.taps != 1 || self.half || self.kind != SourceType::F32 {
+            (&FORWARD, count)
+        } else if n == 1 && lie_in_fours([channel, self.n, batch, source0]) {
+            (&ROWS, count / (4 * channels4) * channels4.div_ceil(4))
+        } else if channel == 1 && lie_in_fours([n, self.channels, batch, source0]) {
+            (&COLUMNS, count / 4)
+        } else {
+            (&FORWARD, count)
+        }
+    }
+}
+
 impl Segment {
     /// Packs `panels` panels from panel `first` of the whole matrix on.
     fn pack(
@@ -416,8 +436,9 @@ impl Segment {
             (Store::Buffer(buffer), _) => Binding::new(buffer, offset, bytes),
             (Store::Texture(_), staged) => Binding::new(staged.as_ref().expect("made above"), 0, bytes),
         };
+        let (kernel, invocations) = form.kernel(source0, channels4, count);
         let params = Params {
-            count: count as u32,
+            count: invocations as u32,
             n: form.n as u32,
             column0: (first * form.panel) as u32,
             taps: form.taps as u32,
@@ -435,11 +456,11 @@ impl Segment {
         };
         let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: gpu.flat_workgroup() };
         gpu.run(&Launch {
-            program: FORWARD.program(variant),
+            program: kernel.program(variant),
             params: params.as_bytes(),
             inputs: std::slice::from_ref(source),
             outputs: &[to],
-            groups: gpu.grid("pack", (count as u64).div_ceil(u64::from(variant.workgroup)))?,
+            groups: gpu.grid("pack", (invocations as u64).div_ceil(u64::from(variant.workgroup)))?,
             work: Work { flops: 0, bytes: (count * (16 + vector_bytes)) as u64 },
         })?;
         if let (Store::Texture(texture), Some(staged)) = (&self.store, &staged) {
@@ -466,7 +487,9 @@ mod tests {
 
     #[test]
     fn shader_twin() {
-        crate::testing::shader_twin(&FORWARD, Params::FIELDS);
+        for kernel in [FORWARD, ROWS, COLUMNS] {
+            crate::testing::shader_twin(&kernel, Params::FIELDS);
+        }
     }
 
     #[test]

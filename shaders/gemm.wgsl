@@ -19,7 +19,6 @@ struct Params {
     c_batch: u32,
     row_first: u32,     // row of the whole C where this launch begins, for the bias
     bias_rows: u32,     // rows that share a row of bias
-    flags: u32,         // 1 bias, 2 residual
     // images only
     height: u32,
     width: u32,
@@ -41,16 +40,30 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
 @group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]
 
-// Four results of a row, from column 4 * column4 of C on.
+// The generator says whether there is a bias (1: one row of it, 2: a row for every bias_rows rows) and a RESIDUAL:
+// what a kernel has no use for costs nothing.
+
+fn bias_row(row: u32) -> u32 {
+    if (BIAS == 1u) {
+        return 0u;
+    }
+    return (params.row_first + row) / params.bias_rows;
+}
+
+// Four results of a row, the bias added, from a column within C on.
+fn finish(batch: u32, row: u32, column: u32, v: vec4<f32>) {
+    write(params.c_base + batch * params.c_batch + row * params.c_stride, column, activation(v));
+}
+
+// Four results of a row, from column 4 * column4 of C on; none beyond its last row and column.
 fn store(batch: u32, row: u32, column4: u32, sum: vec4<f32>) {
     let column = column4 * 4u;
     if (row >= params.m || column >= params.n) {
         return;
     }
     var v = sum;
-    if ((params.flags & 1u) != 0u) {
-        v += read_bias((params.row_first + row) / params.bias_rows, column);
+    if (BIAS != 0u) {
+        v += read_bias(bias_row(row), column);
     }
-    v = activation(v);
-    write(params.c_base + batch * params.c_batch + row * params.c_stride, column, v);
+    finish(batch, row, column, v);
 }

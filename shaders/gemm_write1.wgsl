@@ -16,7 +16,7 @@ fn read_bias(row: u32, column: u32) -> vec4<f32> {
 fn write(row: u32, column: u32, v: vec4<f32>) {
     for (var i = 0u; i < 4u && column + i < params.n; i++) {
         let at = row + column + i;
-        if ((params.flags & 2u) != 0u) {
+        if (RESIDUAL) {
             c[at] = c_stored(v[i] + f32(residual[at]));
         } else {
             c[at] = c_stored(v[i]);

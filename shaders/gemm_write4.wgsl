@@ -8,7 +8,7 @@ fn read_bias(row: u32, column: u32) -> vec4<f32> {
 
 fn write(row: u32, column: u32, v: vec4<f32>) {
     let at = row + column / 4u;
-    if ((params.flags & 2u) != 0u) {
+    if (RESIDUAL) {
         c[at] = c_stored(v + vec4<f32>(residual[at]));
     } else {
         c[at] = c_stored(v);

@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Binding, Class, Gpu, Launch, Program, Texel, Texture, Variant, Work};
 use crate::tensor::{DType, Tensor};
 use choice::{Choice, Shape};
-use form::{Form, ReadA, Reader};
+use form::{Bias, Form, ReadA, Reader};
 use tile::Tile;
 
 params! {
@@ -58,7 +58,6 @@ params! {
         c_batch: u32,
         row_first: u32,
         bias_rows: u32,
-        flags: u32,
         height: u32,
         width: u32,
         out_height: u32,
@@ -381,6 +380,12 @@ impl Product<'_> {
             read_b: self.b.read,
             wide_c,
             activation: self.epilogue.activation,
+            bias: match self.epilogue.bias {
+                None => Bias::None,
+                Some(bias) if bias.len() == self.b.n => Bias::One,
+                Some(_) => Bias::Grouped,
+            },
+            residual: self.epilogue.residual.is_some(),
         };
         let tile = choice.tile;
         let tiles_m = (part.rows as u32).div_ceil(tile.rows());
@@ -416,7 +421,6 @@ impl Product<'_> {
             c_batch: (self.m * self.c_stride / unit_c) as u32,
             row_first: part.row_first as u32,
             bias_rows: bias_rows as u32,
-            flags: u32::from(self.epilogue.bias.is_some()) | u32::from(self.epilogue.residual.is_some()) << 1,
             height: image.height as u32,
             width: image.width as u32,
             out_height: part.out_height.max(1) as u32,
@@ -469,7 +473,6 @@ impl Product<'_> {
             c_base: 0,
             c_stride: (width / unit) as u32,
             c_batch: (rows * width / unit) as u32,
-            flags: 0,
             count: groups as u32,
             steps: steps as u32,
             ..params

@@ -18,7 +18,7 @@ const HELP: &str = "\
 usage: run [--with-torch] [options]
 
   --quick         3 rounds in place of 9
-  --only CLASS    matmul, conv, attention or norm
+  --only TEXT     matmul, conv, attention, norm, or a part of an op and its shape as the report writes them
   --without NAME  leaves burn, candle or torch out
   --json FILE     writes every round's times and the rest of the report
   --adapter NAME  the adapter, by index or a part of its name
@@ -68,10 +68,14 @@ fn run() -> Result<bool> {
         None => {}
     }
 
-    let chosen = |op: &Op| args.only.as_deref().is_none_or(|only| op.class().split(' ').next() == Some(only));
-    let cases: Vec<_> = CASES.iter().filter(|case| chosen(&case.op)).collect();
+    let chosen = |op: &Op, text: &str| {
+        let (name, shape) = op.label();
+        op.class().starts_with(text) || format!("{name} {shape}").contains(text)
+    };
+    let only = args.only.as_deref().unwrap_or_default();
+    let cases: Vec<_> = CASES.iter().filter(|case| chosen(&case.op, only)).collect();
     if cases.is_empty() {
-        return Err("--only: matmul, conv, attention or norm".into());
+        return Err(format!("--only: no op or shape with \"{only}\"").into());
     }
     let ours = mindreel::Mindreel::open(args.adapter.clone(), commit())?;
     let mut report = Report::new(&ours, if args.quick { 3 } else { 9 });
@@ -205,7 +209,8 @@ fn difference(got: &[f32], want: &[f32]) -> f64 {
     }
     let square = want.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / want.len() as f64;
     let largest = got.iter().zip(want).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
-    let largest = largest.fold(0.0, |most, d| if d <= most { most } else { d }); // keeps a NaN
+    // the first NaN stays
+    let largest = largest.fold(0.0, |most: f64, d| if most.is_nan() || d <= most { most } else { d });
     let relative = largest / square.sqrt();
     if relative.is_nan() { f64::INFINITY } else { relative }
 }

@@ -63,6 +63,19 @@ pub(super) struct Form {
     pub wide_c: bool,
     /// Compiled in, because every row of a tile has its own copy of the epilogue.
     pub activation: Activation,
+    /// Compiled in, too: a software adapter pays for what is not taken.
+    pub bias: Bias,
+    pub residual: bool,
+}
+
+/// Rows of a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Bias {
+    None,
+    /// One for all rows of C.
+    One,
+    /// One for each of several groups of rows.
+    Grouped,
 }
 
 impl Form {
@@ -79,7 +92,10 @@ impl Form {
 
     /// The part of it that says how results are finished; the whole name of the kernel that adds parts of sums.
     pub(super) fn finish_key(self) -> u64 {
-        u64::from(self.wide_c) << 36 | u64::from(self.activation.code()) << 37
+        u64::from(self.wide_c) << 36
+            | u64::from(self.activation.code()) << 37
+            | (self.bias as u64) << 45
+            | u64::from(self.residual) << 47
     }
 
     /// The whole text after the prelude.
@@ -106,16 +122,20 @@ impl Form {
             _ if self.split => shaders!("gemm_part").to_string(),
             _ => self.write().to_string(),
         };
-        let activation = if self.split { activation(Activation::None) } else { activation(self.activation) };
+        let epilogue =
+            if self.split { epilogue(Activation::None, Bias::None, false) } else { self.epilogue() };
         let enable =
             if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
-        [enable, shaders!("gemm"), &activation, &reads, &finish, reader, common::INDEX, &product].join("\n")
+        [enable, shaders!("gemm"), &epilogue, &reads, &finish, reader, common::INDEX, &product].join("\n")
     }
 
     /// The kernel that adds the parts of sums and finishes results as an uncut one would.
     pub(super) fn sum_text(self) -> String {
-        let activation = activation(self.activation);
-        [shaders!("gemm"), &activation, self.write(), common::INDEX, shaders!("gemm_sum")].join("\n")
+        [shaders!("gemm"), &self.epilogue(), self.write(), common::INDEX, shaders!("gemm_sum")].join("\n")
+    }
+
+    fn epilogue(self) -> String {
+        epilogue(self.activation, self.bias, self.residual)
     }
 
     fn write(self) -> &'static str {
@@ -123,13 +143,14 @@ impl Form {
     }
 }
 
-/// `activation`, with the formulas it needs.
-fn activation(activation: Activation) -> String {
+/// `BIAS`, `RESIDUAL` and `activation`, with the formulas it needs.
+fn epilogue(activation: Activation, bias: Bias, residual: bool) -> String {
     let (formulas, call) = match activation {
         Activation::None => ("", "v".to_string()),
         other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
     };
-    format!("{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}")
+    let constants = format!("const BIAS = {}u;\nconst RESIDUAL = {residual};", bias as u32);
+    format!("{constants}\n{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}")
 }
 
 #[cfg(test)]
@@ -168,15 +189,37 @@ mod tests {
         for &(read_a, read_b) in reads {
             for reader in [Reader::Rows, Reader::Image] {
                 for wide_c in [false, true] {
+                    let bias = if wide_c { Bias::One } else { Bias::Grouped };
                     let gelu = wide_c && read_a == ReadA::Four;
                     let activation = if gelu { Activation::Gelu } else { Activation::None };
-                    let form = Form { tile, split: false, reader, panel, read_a, read_b, wide_c, activation };
+                    let form = Form {
+                        tile,
+                        split: false,
+                        reader,
+                        panel,
+                        read_a,
+                        read_b,
+                        wide_c,
+                        activation,
+                        bias,
+                        residual: wide_c,
+                    };
                     check(keys, form);
                 }
                 if !matches!(tile, Tile::Subgroup { .. }) {
                     let activation = Activation::None;
-                    let form =
-                        Form { tile, split: true, reader, panel, read_a, read_b, wide_c: true, activation };
+                    let form = Form {
+                        tile,
+                        split: true,
+                        reader,
+                        panel,
+                        read_a,
+                        read_b,
+                        wide_c: true,
+                        activation,
+                        bias: Bias::None,
+                        residual: false,
+                    };
                     check(keys, form);
                 }
             }
@@ -225,6 +268,8 @@ mod tests {
                     read_b: ReadB::Buffer16,
                     wide_c: true,
                     activation: Activation::None,
+                    bias: Bias::None,
+                    residual: false,
                 };
                 check(&mut keys, form);
             } else {
@@ -245,6 +290,8 @@ mod tests {
                 read_b: ReadB::Buffer32,
                 wide_c,
                 activation,
+                bias: Bias::Grouped,
+                residual: wide_c,
             };
             for scalar in [Scalar::F32, Scalar::F16] {
                 let variant = Variant { scalar, width: 4, workgroup: 64 };

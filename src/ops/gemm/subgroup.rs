@@ -2,7 +2,7 @@
 //! Lanes lie across columns; A is loaded with lanes as rows and spread by shuffles with constant lanes, so that every
 //! loaded value serves the whole tile. No workgroup memory.
 
-use super::form::{Form, ReadB};
+use super::form::{Bias, Form, ReadB};
 
 /// Invocations of a workgroup: one subgroup.
 pub(super) const LANES: u32 = 8;
@@ -78,10 +78,26 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     }
     line("        }\n    }".into());
     line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + {apart};"));
-    for row in 0..rows {
-        for v in 0..vectors {
-            line(format!("    store(to, first + {row}u, column4 + {}u, c{row}_{v});", column(v)));
+    // Rows beyond the last have been reckoned as the last one: writing it once more asks no question.
+    for v in 0..vectors {
+        line(format!(
+            "    let column_{v} = (column4 + {}u) * 4u;\n\
+             \x20   if (column_{v} < params.n) {{",
+            column(v)
+        ));
+        if form.bias == Bias::One {
+            line(format!("        let bias_{v} = read_bias(0u, column_{v});"));
         }
+        for row in 0..rows {
+            let place = format!("min(first + {row}u, params.m - 1u)");
+            let bias = match form.bias {
+                Bias::None => String::new(),
+                Bias::One => format!(" + bias_{v}"),
+                Bias::Grouped => format!(" + read_bias(bias_row({place}), column_{v})"),
+            };
+            line(format!("        finish(to, {place}, column_{v}, c{row}_{v}{bias});"));
+        }
+        line("    }".into());
     }
     line("}".into());
     w

@@ -119,7 +119,15 @@ impl Gpu {
             let detail = "guard words are not finite: look for one or the other";
             return Err(Error::setting("guards", detail));
         }
-        let (device, queue) = adapter::open(&facts, &adapter)?;
+        let (device, queue) = match adapter::open(&facts, &adapter) {
+            // Matrix units that were not asked for are done without.
+            Err(_) if facts.family == Family::Matrix && options.family.is_none() => {
+                facts.features.matrix_edge = None;
+                facts.choose_family(None)?;
+                adapter::open(&facts, &adapter)?
+            }
+            opened => opened?,
+        };
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>| {
             let trouble = trouble.clone();

@@ -202,7 +202,11 @@ pub(super) fn candidates(facts: &Facts, trial: Option<&Trial>, shape: &Shape) ->
     }
     let matrix = MATRIX.iter().map(|&tile| Tile::Matrix(tile)).filter(|tile| {
         let Tile::Matrix(tile) = tile else { return false };
-        trial.is_some_and(|trial| if tile.load == Load::Direct { trial.direct } else { trial.staged })
+        trial.is_some_and(|trial| match tile.load {
+            Load::Staged => trial.staged,
+            Load::PanelsDirect => trial.staged && trial.direct,
+            Load::Direct => trial.direct,
+        })
     });
     let tiled = TILED.iter().map(|&tile| Tile::Tiled(tile));
     let tiles: Vec<_> = if shape.half && trial.is_some_and(|trial| trial.staged || trial.direct) {

@@ -10,8 +10,9 @@ use crate::ops::pack::{Packed, SourceType};
 use crate::tensor::{DType, Tensor};
 use std::time::{Duration, Instant};
 
-/// Rows, columns and depth of the products that must be right, and of those that are timed.
-const EXACT: usize = 64;
+/// Rows, columns and depth of the products that must be right, a whole one of the largest tiles, and of those that are
+/// timed.
+const EXACT: usize = 128;
 const TIMED: usize = 1024;
 /// Products timed together, about a millisecond of a card's work; the better of two tries counts.
 const TURNS: usize = 8;
@@ -34,7 +35,14 @@ pub(super) fn of(gpu: &Gpu) -> Option<&Trial> {
 fn tried(gpu: &Gpu, edge: u32) -> Trial {
     let mut notes = Vec::new();
     let mut verdict = |load: Load, name: &str| {
-        let found = exact(gpu, edge, load).and_then(|()| faster(gpu, edge, load));
+        // Fragments read from panels need what direct loads need.
+        let of = |tile: &&Matrix| match load {
+            Load::Staged => tile.load == Load::Staged,
+            _ => tile.load != Load::Staged,
+        };
+        let mut tiles = MATRIX.iter().filter(of).filter(|tile| tile.edge == edge);
+        let found =
+            tiles.try_for_each(|&tile| exact(gpu, Tile::Matrix(tile))).and_then(|()| faster(gpu, edge, load));
         let is_good = found.is_ok();
         notes.push(match found {
             Ok(times) => format!("{name} {times:.1} times as fast as without"),
@@ -93,20 +101,24 @@ fn number(at: usize, step: usize) -> f32 {
     (at * step % 11 * (at / 64 % 3 + 1) % 5) as f32 - 2.0
 }
 
-/// Errors: [`Error::Device`] with the first value that is wrong.
-fn exact(gpu: &Gpu, edge: u32, load: Load) -> Result<()> {
+/// Errors: [`Error::Device`] with the first value that is wrong. A tile too large for the adapter is never chosen.
+fn exact(gpu: &Gpu, tile: Tile) -> Result<()> {
+    if tile.workgroup_bytes() > gpu.facts().limits.workgroup_bytes {
+        return Ok(());
+    }
     let operands = Operands::new(gpu, EXACT)?;
     let biases: Vec<f32> = (0..EXACT).map(|at| at as f32 - 31.0).collect();
     let bias = Tensor::new(gpu, &[EXACT], &biases)?;
     for bias in [None, Some(&bias)] {
-        operands.product(bias).run_as(Choice { tile: tile(edge, load)?, slices: 1 })?;
+        operands.product(bias).run_as(Choice { tile, slices: 1 })?;
         let got = operands.c.cast(DType::F32)?.to_vec()?;
         for (at, &got) in got.iter().enumerate() {
             let (row, column) = (at / EXACT, at % EXACT);
             let terms = (0..EXACT).map(|k| number(row * EXACT + k, 7) * number(column * EXACT + k, 3));
             let want = terms.sum::<f32>() + bias.map_or(0.0, |_| biases[column]);
             if got != want {
-                return Err(Error::Device(format!("wrong at [{row}, {column}]: wanted {want}, got {got}")));
+                let detail = format!("{tile} is wrong at [{row}, {column}]: wanted {want}, got {got}");
+                return Err(Error::Device(detail));
             }
         }
     }
@@ -140,4 +152,24 @@ fn time(gpu: &Gpu, product: &Product, choice: Choice) -> Result<Duration> {
         }
     }
     Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tile::TILED;
+    use super::*;
+    use crate::gpu::{Family, Options};
+
+    /// The tiles that need nothing pass the trial: what it wants is right.
+    #[test]
+    fn the_trial_asks_for_what_is_right() {
+        let options = Options { family: Some(Family::Tiled), ..Options::default() };
+        let Some(gpu) = crate::testing::gpu_with(options) else { return };
+        if !gpu.facts().features.f16 {
+            return;
+        }
+        let half = TILED.iter().find(|tile| tile.half && tile.rows == 64).expect("there is one");
+        exact(&gpu, Tile::Tiled(*half)).unwrap();
+        assert!(of(&gpu).is_none(), "no units are tried where none are asked for");
+    }
 }

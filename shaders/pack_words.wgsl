@@ -68,10 +68,10 @@ fn columns(
     let begin = params.source0 + panel / params.panels * params.stride_batch + local * params.stride_n;
     let last = params.n - 1u - min(params.n - 1u, params.column0 + local);  // columns here after the first
     let there = vec4<bool>(params.n > params.column0 + local, last >= 1u, last >= 2u, last >= 3u);
-    let a = read(begin, unit, there.x);
-    let b = read(begin + params.stride_n, unit, there.y);
-    let c = read(begin + 2u * params.stride_n, unit, there.z);
-    let d = read(begin + 3u * params.stride_n, unit, there.w);
+    let a = fours(begin, unit, there.x);
+    let b = fours(begin + params.stride_n, unit, there.y);
+    let c = fours(begin + 2u * params.stride_n, unit, there.z);
+    let d = fours(begin + 3u * params.stride_n, unit, there.w);
     let to = (panel * params.channels4 + unit) * 4u * params.panel4 + column4;
     panels[to] = vec4<f32>(a.x, b.x, c.x, d.x);
     panels[to + params.panel4] = vec4<f32>(a.y, b.y, c.y, d.y);
@@ -79,6 +79,6 @@ fn columns(
     panels[to + 3u * params.panel4] = vec4<f32>(a.w, b.w, c.w, d.w);
 }
 
-fn read(begin: u32, unit: u32, there: bool) -> vec4<f32> {
+fn fours(begin: u32, unit: u32, there: bool) -> vec4<f32> {
     return select(vec4<f32>(), source[select(0u, begin / 4u + unit, there)], there);
 }

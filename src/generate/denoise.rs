@@ -100,26 +100,27 @@ struct Captured {
 impl Repeated<'_> {
     fn forward(&mut self, sample: &Tensor, times: &[f64]) -> Result<Tensor> {
         let gpu = sample.gpu();
+        let like = |x: &Tensor| Tensor::empty(gpu, x.shape(), x.dtype());
         let time = self.unet.embed_times(gpu, times)?;
         if gpu.is_heard() {
             return self.unet.forward_at(sample, &time, self.guidance.text, self.frames);
         }
         if self.captured.is_none() {
-            let own = |x: &Tensor| Tensor::empty(gpu, x.shape(), x.dtype());
-            let (sample, time) = (own(sample)?, own(&time)?);
+            let (sample, time) = (like(sample)?, like(&time)?);
             let (capture, output) =
                 gpu.capture(|| self.unet.forward_at(&sample, &time, self.guidance.text, self.frames))?;
             self.captured = Some(Captured { capture, sample, time, output });
         }
         let captured = self.captured.as_ref().expect("made above");
-        for (from, to) in [(sample, &captured.sample), (&time, &captured.time)] {
-            gpu.copy(from.buffer(), 0, to.buffer(), 0, from.bytes().next_multiple_of(4))?;
-        }
+        let copy = |from: &Tensor, to: &Tensor| {
+            gpu.copy(from.buffer(), 0, to.buffer(), 0, from.bytes().next_multiple_of(4))
+        };
+        copy(sample, &captured.sample)?;
+        copy(&time, &captured.time)?;
         captured.capture.replay()?;
         // The next replay writes over it, and samplers keep what they are given.
-        let output = Tensor::empty(gpu, captured.output.shape(), captured.output.dtype())?;
-        let bytes = output.bytes().next_multiple_of(4);
-        gpu.copy(captured.output.buffer(), 0, output.buffer(), 0, bytes)?;
+        let output = like(&captured.output)?;
+        copy(&captured.output, &output)?;
         Ok(output)
     }
 }

@@ -83,11 +83,6 @@ impl Gpu {
         drop(guard); // a capture that failed goes here, and lets go of what it kept
         recorded.map(|made| (capture, made))
     }
-
-    /// True while a trace or the watch for NaN follows ops.
-    pub fn is_heard(&self) -> bool {
-        self.0.heard.load(std::sync::atomic::Ordering::Relaxed)
-    }
 }
 
 impl Capture {

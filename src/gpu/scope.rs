@@ -26,7 +26,7 @@ impl Gpu {
     /// Names the op that launches from here on belong to, with its shapes and number type; within another op that
     /// one's name stays.
     pub fn op(&self, label: impl FnOnce() -> String) -> Scope<'_> {
-        if !self.0.heard.load(Ordering::Relaxed) {
+        if !self.is_heard() {
             return Scope(None);
         }
         let is_outermost = {
@@ -39,6 +39,11 @@ impl Gpu {
             self.state().ears.label = label;
         }
         Scope(Some(self))
+    }
+
+    /// True while a trace or the watch for NaN follows ops.
+    pub fn is_heard(&self) -> bool {
+        self.0.heard.load(Ordering::Relaxed)
     }
 
     /// Makes ops name themselves while there is someone to hear it.

@@ -253,6 +253,9 @@ impl Tensor {
                     epilogue,
                 };
                 product.run()?;
+                if !epilogue.learns(self, packed) {
+                    return Ok(y);
+                }
                 Ok(self.convolved(y, packed, weight.kernel, window, epilogue.bias))
             }
             Form::Grouped { weight: taps, groups } => {
@@ -271,12 +274,11 @@ impl Tensor {
         window: Window,
         bias: Option<&Tensor>,
     ) -> Tensor {
-        let (x, packed) = (self.detach(), packed.clone());
+        let (x, weight) = (self.detach(), packed.clone());
         let inputs = [self, packed.parameter.as_ref().unwrap_or(self), bias.unwrap_or(self)];
         let wants =
             [self.wants_gradient(), packed.parameter.is_some(), bias.is_some_and(Tensor::wants_gradient)];
         let [w_shape, bias_shape] = [inputs[1], inputs[2]].map(|input| input.shape().to_vec());
-        let weight = packed.clone();
         y.made_by(inputs, move |_, dy| {
             let dx = || x.conv2d_dx(&weight, kernel, window, dy);
             let dw = || x.conv2d_dw(kernel, window, dy)?.reshape(&w_shape);

@@ -86,6 +86,12 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
+    /// Whether a gradient is wanted of anything that goes into the product.
+    pub(super) fn learns(&self, x: &Tensor, weight: &Packed) -> bool {
+        let wants = |tensor: Option<&Tensor>| tensor.is_some_and(Tensor::wants_gradient);
+        wants(Some(x)) || weight.parameter.is_some() || wants(self.bias) || wants(self.residual)
+    }
+
     /// The product done in steps, where gradients are wanted and need the values between them: `product` runs it with
     /// what bias there is, activation and residual follow as ops of their own. `None` where one step will do.
     pub(super) fn apart(
@@ -94,10 +100,8 @@ impl Epilogue<'_> {
         weight: &Packed,
         product: impl FnOnce(Epilogue) -> Result<Tensor>,
     ) -> Option<Result<Tensor>> {
-        let wants = |tensor: Option<&Tensor>| tensor.is_some_and(Tensor::wants_gradient);
-        let learns = wants(Some(x)) || weight.parameter.is_some() || wants(self.bias) || wants(self.residual);
         let plain = self.activation == Activation::None && self.residual.is_none();
-        if plain || !learns {
+        if plain || !self.learns(x, weight) {
             return None;
         }
         let finish = || {

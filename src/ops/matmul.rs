@@ -54,6 +54,9 @@ impl Tensor {
             epilogue,
         };
         product.run()?;
+        if !epilogue.learns(self, weight) {
+            return Ok(y);
+        }
         let (x, w) = (self.detach(), weight.clone());
         let inputs = [self, weight.parameter.as_ref().unwrap_or(self), epilogue.bias.unwrap_or(self)];
         let wants = [
@@ -122,6 +125,9 @@ impl Tensor {
         }
         let y =
             y.ok_or_else(|| Error::shape("matmul", "wanted k above 0: a product of nothing is not written"))?;
+        if !self.wants_gradient() && !other.wants_gradient() {
+            return Ok(y);
+        }
         let (a, b) = (self.detach(), other.detach());
         let wants = [self.wants_gradient(), other.wants_gradient()];
         Ok(y.made_by([self, other], move |_, dy| {

@@ -18,6 +18,7 @@ pub mod weights;
 pub mod gpu;
 pub mod tensor;
 pub mod ops;
+pub mod autograd;
 pub mod nn;
 
 // where the wings meet

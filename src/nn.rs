@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Checkpoint -> open(..., |weights| Model::load(weights)) -> Model
+//! Parameters -> Weights::from_parameters -> Model::load(weights) -> Model, for one step of training
 //! ```
 
 mod attention;
@@ -10,6 +11,7 @@ mod embedding;
 mod linear;
 mod loader;
 mod norm;
+mod parameters;
 
 pub use attention::{Attention, MultiheadAttention};
 pub use conv::Conv2d;
@@ -17,3 +19,4 @@ pub use embedding::Embedding;
 pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};
+pub use parameters::{Parameters, Training};

@@ -62,6 +62,28 @@ enum Origin {
     Made(Made),
 }
 
+impl Origin {
+    /// What an op was made from, for whoever lets it go.
+    fn take_inputs(&mut self) -> Vec<Tensor> {
+        match std::mem::replace(self, Origin::Constant) {
+            Origin::Made(made) => made.inputs,
+            Origin::Constant | Origin::Leaf => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// A long history goes link by link: recursion would want a stack as deep as it is long.
+    fn drop(&mut self) {
+        let mut going = self.origin.take_inputs();
+        while let Some(tensor) = going.pop() {
+            if let Some(mut inner) = Arc::into_inner(tensor.0) {
+                going.append(&mut inner.origin.take_inputs());
+            }
+        }
+    }
+}
+
 /// An op's inputs and its way back: `(y, dy) -> [dx]`.
 pub struct Made {
     /// The inputs, in the op's order.
@@ -317,6 +339,11 @@ impl Tensor {
     /// Identity of this node, for the walk back: clones share it, views do not.
     pub fn node(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
+    }
+
+    /// True for a parameter itself, not what was made from it.
+    pub fn is_parameter(&self) -> bool {
+        matches!(self.0.origin, Origin::Leaf)
     }
 
     fn with_origin(&self, origin: Origin) -> Tensor {

@@ -1,6 +1,9 @@
 //! What tests share: a device, seeded values, comparisons with f64 references, shader checks.
 
+use crate::error::Result;
 use crate::gpu::{Checks, Family, Gpu, Kernel, Options, Scalar, Variant};
+use crate::tensor::Tensor;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// The device tests run on, opened once; `None`, said aloud, where there is none. `MINDREEL_REQUIRE_GPU=1`
@@ -60,6 +63,83 @@ pub(crate) fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str
         let allowed = tolerance * w.abs().max(1.0);
         assert!((f64::from(g) - w).abs() <= allowed, "{what}: at {at} wanted {w}, got {g}");
     }
+}
+
+/// Gradients of `forward` against finite differences of `reference`, its twin in f64, with a random dy of its output's
+/// shape. `inputs` are shapes and values; values lie away from kinks. What `forward` gets are parameters.
+///
+/// Each element of the gradients, or 40 of them spread over a large input, lies within `tolerance` of the difference,
+/// relative to the larger of 1 and its size.
+#[track_caller]
+#[allow(dead_code)] // used by ops as they get their way back
+pub(crate) fn assert_gradients(
+    gpu: &Gpu,
+    inputs: &[(&[usize], &[f32])],
+    forward: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+    tolerance: f64,
+    what: &str,
+) {
+    let parameters: Vec<Tensor> =
+        inputs.iter().map(|(shape, values)| Tensor::new(gpu, shape, values).unwrap().parameter()).collect();
+    let y = forward(&parameters).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let dy = random_from(0xd1, y.len(), 1.0);
+    let got = gradients(&y, Tensor::new(gpu, y.shape(), &dy).unwrap(), &parameters);
+    let mut values: Vec<Vec<f64>> =
+        inputs.iter().map(|(_, values)| values.iter().map(|&v| v.into()).collect()).collect();
+    let loss = |values: &[Vec<f64>]| {
+        let y = reference(values);
+        assert_eq!(y.len(), dy.len(), "{what}: values of the reference");
+        y.iter().zip(&dy).map(|(y, &dy)| y * f64::from(dy)).sum::<f64>()
+    };
+    for input in 0..inputs.len() {
+        let n = values[input].len();
+        assert_eq!(got[input].len(), n, "{what}: gradient {input}");
+        for at in (0..n).step_by(n.div_ceil(40).max(1)) {
+            let (x, step) = (values[input][at], 1e-4);
+            values[input][at] = x + step;
+            let above = loss(&values);
+            values[input][at] = x - step;
+            let below = loss(&values);
+            values[input][at] = x;
+            let (want, got) = ((above - below) / (2.0 * step), f64::from(got[input][at]));
+            assert!(
+                (got - want).abs() <= tolerance * want.abs().max(1.0),
+                "{what}: gradient {input} at {at} wanted {want}, got {got}"
+            );
+        }
+    }
+}
+
+/// Gradients of these parameters from y and its gradient: the walk back in its plainest form, sums on the host.
+pub(crate) fn gradients(y: &Tensor, dy: Tensor, parameters: &[Tensor]) -> Vec<Vec<f32>> {
+    fn order(tensor: &Tensor, seen: &mut Vec<usize>, out: &mut Vec<Tensor>) {
+        if tensor.wants_gradient() && !seen.contains(&tensor.node()) {
+            seen.push(tensor.node());
+            tensor.made().iter().flat_map(|made| &made.inputs).for_each(|input| order(input, seen, out));
+            out.push(tensor.clone());
+        }
+    }
+    let (mut seen, mut nodes) = (Vec::new(), Vec::new());
+    order(y, &mut seen, &mut nodes);
+    let mut sums: HashMap<usize, Vec<f32>> = HashMap::from([(y.node(), dy.to_vec().unwrap())]);
+    for node in nodes.iter().rev() {
+        let (Some(made), Some(sum)) = (node.made(), sums.get(&node.node())) else { continue };
+        let dy = Tensor::new(y.gpu(), node.shape(), sum).unwrap();
+        let found = (made.backward)(node, &dy).unwrap();
+        assert_eq!(found.len(), made.inputs.len(), "one gradient for each input");
+        for (input, gradient) in made.inputs.iter().zip(found).filter(|(input, _)| input.wants_gradient()) {
+            let Some(gradient) = gradient else { continue };
+            assert_eq!(gradient.shape(), input.shape(), "a gradient has the shape of its input");
+            let gradient = gradient.to_vec().unwrap();
+            match sums.get_mut(&input.node()) {
+                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, more)| *sum += more),
+                None => _ = sums.insert(input.node(), gradient),
+            }
+        }
+    }
+    let zeros = |parameter: &Tensor| vec![0.0; parameter.len()];
+    parameters.iter().map(|p| sums.get(&p.node()).cloned().unwrap_or_else(|| zeros(p))).collect()
 }
 
 /// The kernel parses and validates in each number type and width, and its `Params` has these fields and offsets.

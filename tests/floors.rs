@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     // machine wing; `testing` is there for unit tests alone
     &["tensor", "testing"],
     &["ops"],
+    &["autograd"],
     &["nn"],
     // where the wings meet
     &["diffusion", "models"],

@@ -3,7 +3,11 @@
 //! A model's `load` is run twice: first on a plan, which only writes down what it asks for, so that everything
 //! missing or misshapen is told at once and the memory is known; then on the device. Run on nothing but a plan,
 //! the same `load` lists the tensors of an architecture ([`wanted`]).
+//!
+//! While a model is trained, `load` is run once more for every step, on [`Parameters`] instead of a file: tensors never
+//! change, a step makes new ones, and the model is built of those.
 
+use super::parameters::{Parameters, Training};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::{ConvWeight, Packed, SourceType};
@@ -30,6 +34,8 @@ pub struct Weights {
     prefix: String,
     /// Activations in f32 whatever the precision.
     full: bool,
+    /// There while the layers below this prefix are trained.
+    training: Option<Arc<Training>>,
 }
 
 struct Shared {
@@ -38,6 +44,8 @@ struct Shared {
     checkpoint: Option<Arc<Checkpoint>>,
     /// What was asked for, while only a list is wanted.
     asked: Option<Mutex<Vec<Wanted>>>,
+    /// Tensors on the device, in the place of a file.
+    parameters: Option<Arc<Parameters>>,
 }
 
 /// A model with what there was to say about its file.
@@ -105,18 +113,44 @@ impl Weights {
         precision: Precision,
         asked: Option<Mutex<Vec<Wanted>>>,
     ) -> Weights {
-        let shared = Shared { gpu: gpu.clone(), precision, checkpoint, asked };
-        Weights { shared: Arc::new(shared), prefix: String::new(), full: false }
+        let shared = Shared { gpu: gpu.clone(), precision, checkpoint, asked, parameters: None };
+        Weights { shared: Arc::new(shared), prefix: String::new(), full: false, training: None }
+    }
+
+    /// Weights that are tensors on the device. Gradients flow back to those that are parameters. With `training`,
+    /// layers behave as in PyTorch's train mode: dropout drops, batch norms use the statistics of the batch.
+    pub fn from_parameters(
+        gpu: &Gpu,
+        parameters: &Arc<Parameters>,
+        precision: Precision,
+        training: Option<&Arc<Training>>,
+    ) -> Weights {
+        let parameters = Some(parameters.clone());
+        let shared = Shared { gpu: gpu.clone(), precision, checkpoint: None, asked: None, parameters };
+        Weights { shared: Arc::new(shared), prefix: String::new(), full: false, training: training.cloned() }
     }
 
     /// The weights of a part: `weights.at("conv_in")`, `weights.at(&format!("down_blocks.{i}"))`.
     pub fn at(&self, part: impl AsRef<str>) -> Weights {
-        Weights { shared: self.shared.clone(), prefix: self.path(part.as_ref()), full: self.full }
+        Weights { prefix: self.path(part.as_ref()), ..self.clone() }
+    }
+
+    /// The same for a part that is not trained along: PyTorch's `part.eval()`.
+    pub fn eval(&self) -> Weights {
+        Weights { training: None, ..self.clone() }
+    }
+
+    /// There while the layers that load here are trained.
+    pub fn training(&self) -> Option<&Arc<Training>> {
+        self.training.as_ref()
     }
 
     /// Whether the file has this tensor; yes where there is no file.
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint().is_none() || self.in_file(name).is_some()
+        match &self.shared.parameters {
+            Some(parameters) => parameters.get(&self.path(name)).is_some(),
+            None => self.checkpoint().is_none() || self.in_file(name).is_some(),
+        }
     }
 
     /// The file, where there is one: for sizes that a config leaves out.
@@ -145,12 +179,19 @@ impl Weights {
 
     /// A tensor in f32: norms, biases, statistics.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if let Some(parameters) = &self.shared.parameters {
+            return parameters.of_shape(&self.path(name), shape)?.cast(DType::F32);
+        }
         let Some(view) = self.view(name, shape)? else { return Tensor::empty(self.gpu(), shape, DType::F32) };
         Tensor::new(self.gpu(), shape, &weights::to_f32(&view)?)
     }
 
     /// Shape and values of a tensor that a model can do without, if a file is at hand and holds it.
     pub fn stored(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+        if let Some(parameters) = &self.shared.parameters {
+            let Some(tensor) = parameters.get(&self.path(name)) else { return Ok(None) };
+            return Ok(Some((tensor.shape().to_vec(), tensor.to_vec()?)));
+        }
         let Some(view) = self.in_file(name) else { return Ok(None) };
         self.ask(|| Wanted::optional(self.path(name), view.shape));
         Ok(Some((view.shape.to_vec(), weights::to_f32(&view)?)))
@@ -160,6 +201,9 @@ impl Weights {
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
         let half = self.half(name);
         let dtype = if half { DType::F16 } else { DType::F32 };
+        if let Some(parameters) = &self.shared.parameters {
+            return parameters.of_shape(&self.path(name), &shape)?.cast(dtype);
+        }
         let Some(view) = self.view(name, &shape)? else { return Tensor::empty(self.gpu(), &shape, dtype) };
         match (view.dtype, half) {
             (Dtype::F32, false) => Tensor::from_bytes(self.gpu(), &shape, DType::F32, view.bytes),
@@ -184,6 +228,9 @@ impl Weights {
         [outputs, inputs]: [usize; 2],
         rows: Range<usize>,
     ) -> Result<Packed> {
+        if let Some(parameters) = &self.shared.parameters {
+            return parameters.matrix(&self.path(name), [outputs, inputs], rows, self.dtype());
+        }
         let mut shape = vec![outputs, inputs];
         if self.in_file(name).is_some_and(|view| view.shape == [outputs, inputs, 1, 1]) {
             shape.extend([1, 1]);
@@ -198,6 +245,9 @@ impl Weights {
 
     /// Weights of a convolution, `[outputs, channels / groups, kernel y, kernel x]`.
     pub fn convolution(&self, name: &str, shape: [usize; 4], groups: usize) -> Result<ConvWeight> {
+        if let Some(parameters) = &self.shared.parameters {
+            return parameters.convolution(&self.path(name), shape, groups, self.dtype());
+        }
         let count = shape.iter().product();
         let view = self.view(name, &shape)?;
         self.source(view, 0..count, |kind, bytes| match bytes {
@@ -206,7 +256,8 @@ impl Weights {
         })
     }
 
-    fn path(&self, name: &str) -> String {
+    /// The whole name of a tensor or part.
+    pub fn path(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 

@@ -150,17 +150,28 @@ impl ConvWeight {
         Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
     }
 
-    /// From a tensor `[outputs, channels, kernel y, kernel x]`: what a parameter becomes before it is convolved with.
-    /// Gradients flow back to it. One group only.
+    /// From a tensor `[outputs, channels / groups, kernel y, kernel x]`: what a parameter becomes before it is
+    /// convolved with. Gradients flow back to it.
     ///
-    /// Errors: [`Error::Shape`] on other ranks, [`Error::DType`] for ids.
-    pub fn from_tensor(weight: &Tensor) -> Result<ConvWeight> {
-        let &[outputs, channels, kernel_y, kernel_x] = weight.shape() else {
+    /// Errors: [`Error::Shape`] on other ranks and where groups do not divide the outputs, [`Error::DType`] for ids.
+    pub fn from_tensor(weight: &Tensor, groups: usize) -> Result<ConvWeight> {
+        let &[outputs, per_group, kernel_y, kernel_x] = weight.shape() else {
             let got = format!("wanted [outputs, channels, kernel y, kernel x], got {:?}", weight.shape());
             return Err(Error::shape("conv2d", got));
         };
-        let packed = Packed::from_tensor(weight, [outputs, channels, kernel_y * kernel_x])?;
-        Ok(ConvWeight { outputs, channels, kernel: [kernel_y, kernel_x], form: Form::Packed(packed) })
+        if groups == 0 || outputs % groups != 0 {
+            let detail = format!("{outputs} outputs do not divide into {groups} groups");
+            return Err(Error::shape("conv2d", detail));
+        }
+        let taps = kernel_y * kernel_x;
+        let form = if groups == 1 {
+            Form::Packed(Packed::from_tensor(weight, [outputs, per_group, taps])?)
+        } else {
+            let taps_first = weight.reshape(&[outputs, per_group, taps])?.permute(&[2, 1, 0])?;
+            let weight = taps_first.reshape(&[kernel_y, kernel_x, per_group, outputs])?;
+            Form::Grouped { weight, groups }
+        };
+        Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
     }
 
     /// Weights without content, for a plan.
@@ -642,7 +653,7 @@ mod tests {
                 let w_gpu = Tensor::new(&gpu, &[outputs, channels, ky, kx], &w).unwrap();
                 let w_gpu = if trained { w_gpu.parameter() } else { w_gpu };
                 let bias = Tensor::new(&gpu, &[outputs], &vec![0.5; outputs]).unwrap().parameter();
-                let weight = ConvWeight::from_tensor(&w_gpu).unwrap();
+                let weight = ConvWeight::from_tensor(&w_gpu, 1).unwrap();
                 let epilogue = Epilogue { bias: Some(&bias), ..Default::default() };
                 let y = x_gpu.conv2d(&weight, window, epilogue).unwrap();
                 let [oh, ow] = [y.dim(2), y.dim(1)];

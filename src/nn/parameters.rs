@@ -1,0 +1,143 @@
+//! A model's tensors by name while it is trained, and what its layers need to know meanwhile.
+
+use crate::error::{Error, Result};
+use crate::ops::{ConvWeight, Packed};
+use crate::tensor::{DType, Tensor};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tensors by the names of PyTorch's state dict: parameters, frozen weights, statistics. What is frozen is brought into
+/// its kernels' form once.
+pub struct Parameters {
+    tensors: BTreeMap<String, Tensor>,
+    matrices: Mutex<HashMap<(String, Range<usize>, DType), Packed>>,
+    convolutions: Mutex<HashMap<(String, DType), ConvWeight>>,
+}
+
+impl Parameters {
+    /// From tensors by name; those that are [`Tensor::is_parameter`] learn, the others are frozen.
+    pub fn new(tensors: BTreeMap<String, Tensor>) -> Parameters {
+        Parameters { tensors, matrices: Mutex::default(), convolutions: Mutex::default() }
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The next step's: other tensors under some of the names. What stays frozen keeps its form.
+    ///
+    /// Panics on a name that is not there: a step changes what there is.
+    pub fn with(self, changed: impl IntoIterator<Item = (String, Tensor)>) -> Parameters {
+        let mut next = self;
+        for (name, tensor) in changed {
+            next.matrices.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
+            next.convolutions.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
+            let place = next.tensors.get_mut(&name).expect("a step changes what there is");
+            *place = tensor;
+        }
+        next
+    }
+
+    /// The tensor of this name and shape.
+    pub(super) fn of_shape(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        match self.get(name) {
+            Some(tensor) if tensor.shape() == shape => Ok(tensor.clone()),
+            Some(tensor) => {
+                let detail = format!("'{name}' is {:?}, the model wants {shape:?}", tensor.shape());
+                Err(Error::shape("parameters", detail))
+            }
+            None => Err(Error::shape("parameters", format!("no '{name}' of shape {shape:?}"))),
+        }
+    }
+
+    /// Some rows of a matrix, in panels.
+    pub(super) fn matrix(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        rows: Range<usize>,
+        dtype: DType,
+    ) -> Result<Packed> {
+        let pointwise = [outputs, inputs, 1, 1];
+        let is_pointwise = self.get(name).is_some_and(|tensor| tensor.shape() == pointwise);
+        let weight = self.of_shape(name, if is_pointwise { &pointwise } else { &pointwise[..2] })?;
+        let make = || {
+            let weight = weight.reshape(&[outputs, inputs])?;
+            let weight =
+                if rows == (0..outputs) { weight } else { weight.narrow(0, rows.start, rows.len())? };
+            Packed::from_tensor(&weight.cast(dtype)?, [rows.len(), inputs, 1])
+        };
+        let key = (name.to_string(), rows.clone(), dtype);
+        kept(&self.matrices, key, weight.wants_gradient(), make)
+    }
+
+    /// Weights of a convolution.
+    pub(super) fn convolution(
+        &self,
+        name: &str,
+        shape: [usize; 4],
+        groups: usize,
+        dtype: DType,
+    ) -> Result<ConvWeight> {
+        let weight = self.of_shape(name, &shape)?;
+        let make = || ConvWeight::from_tensor(&weight.cast(dtype)?, groups);
+        kept(&self.convolutions, (name.to_string(), dtype), weight.wants_gradient(), make)
+    }
+}
+
+/// What `make` makes, or made before unless it learns.
+fn kept<K: std::hash::Hash + Eq, V: Clone>(
+    shelf: &Mutex<HashMap<K, V>>,
+    key: K,
+    learns: bool,
+    make: impl FnOnce() -> Result<V>,
+) -> Result<V> {
+    if learns {
+        return make();
+    }
+    let mut shelf = shelf.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(value) = shelf.get(&key) {
+        return Ok(value.clone());
+    }
+    let value = make()?;
+    shelf.insert(key, value.clone());
+    Ok(value)
+}
+
+/// What layers share during one step of training: where their randomness comes from, and where the statistics of the
+/// batch go.
+pub struct Training {
+    seed: u64,
+    streams: AtomicU64,
+    statistics: Mutex<Vec<(String, Tensor)>>,
+}
+
+impl Training {
+    /// For one step. The same seed and step draw the same numbers.
+    pub fn new(seed: u64, step: u64) -> Training {
+        Training { seed, streams: AtomicU64::new(step << 20), statistics: Mutex::default() }
+    }
+
+    /// Seed and stream of the next draw of this step, a stream for each.
+    pub fn draw(&self) -> (u64, u64) {
+        (self.seed, self.streams.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new value of a running statistic, by its whole name.
+    pub fn put(&self, name: String, value: Tensor) {
+        self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((name, value));
+    }
+
+    /// The running statistics after this step.
+    pub fn take_statistics(&self) -> Vec<(String, Tensor)> {
+        std::mem::take(&mut *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}

@@ -26,6 +26,7 @@ pub mod diffusion;
 pub mod models;
 #[cfg(feature = "generate")]
 pub mod generate;
+pub mod train;
 
 // the door
 #[cfg(feature = "cli")]

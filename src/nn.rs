@@ -19,4 +19,4 @@ pub use embedding::Embedding;
 pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};
-pub use parameters::{Parameters, Training};
+pub use parameters::{Parameters, Training, is_statistic};

@@ -1,9 +1,11 @@
 //! Ops: one file each, named as its shader in `shaders/`. An op adds its method to [`Tensor`]; there is no list.
 
+mod adam;
 mod attention;
 mod batch_norm;
 mod binary;
 mod cast;
+mod clip;
 mod combine;
 mod conv2d;
 mod embedding;
@@ -19,6 +21,7 @@ mod normal;
 mod pack;
 mod pool2d;
 mod reduce;
+mod sgd;
 mod softmax;
 mod timestep_embedding;
 mod unary;
@@ -27,10 +30,12 @@ mod unpack;
 mod upsample_nearest;
 mod walk;
 
+pub use adam::Adam;
 pub use attention::Sight;
 pub use conv2d::{ConvWeight, Window};
 pub use gemm::{Epilogue, matrix_units, tune};
 pub use pack::{Packed, SourceType};
+pub use sgd::Sgd;
 pub use unary::Activation;
 
 use crate::error::{Error, Result};

@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     // where the wings meet
     &["diffusion", "models"],
     &["generate"],
+    &["train"],
     // the door
     &["cli"],
 ];

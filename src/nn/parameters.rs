@@ -32,18 +32,15 @@ impl Parameters {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// The next step's: other tensors under some of the names. What stays frozen keeps its form.
+    /// Puts other tensors under some of the names: what a step has made. What stays frozen keeps its form.
     ///
     /// Panics on a name that is not there: a step changes what there is.
-    pub fn with(self, changed: impl IntoIterator<Item = (String, Tensor)>) -> Parameters {
-        let mut next = self;
+    pub fn update(&mut self, changed: impl IntoIterator<Item = (String, Tensor)>) {
         for (name, tensor) in changed {
-            next.matrices.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
-            next.convolutions.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
-            let place = next.tensors.get_mut(&name).expect("a step changes what there is");
-            *place = tensor;
+            self.matrices.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
+            self.convolutions.get_mut().unwrap_or_else(|p| p.into_inner()).retain(|key, _| key.0 != name);
+            *self.tensors.get_mut(&name).expect("a step changes what there is") = tensor;
         }
-        next
     }
 
     /// The tensor of this name and shape.
@@ -140,4 +137,9 @@ impl Training {
     pub fn take_statistics(&self) -> Vec<(String, Tensor)> {
         std::mem::take(&mut *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
+}
+
+/// Whether a tensor of this name is a statistic: it changes in training, but has no gradient.
+pub fn is_statistic(name: &str) -> bool {
+    ["running_mean", "running_var", "num_batches_tracked"].iter().any(|statistic| name.ends_with(statistic))
 }

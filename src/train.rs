@@ -1,0 +1,19 @@
+//! Training: parameters in, better parameters out, and nothing lost on the way.
+//!
+//! ```text
+//! Parameters ─Weights::from_parameters─> model ─forward─> loss ─backward─> Gradients ─Optimizer─> Parameters
+//!      └──────────────────────────── Checkpoint: one file, written whole or not at all <────────────┘
+//! ```
+//!
+//! A step makes new tensors; the model is built of them anew. The same seed gives the same bits on the same adapter,
+//! and a run that was cut off goes on from its last checkpoint as if it had not been.
+
+mod checkpoint;
+mod optimizer;
+mod rates;
+mod trainer;
+
+pub use checkpoint::Snapshot;
+pub use optimizer::{Group, Optimizer, Rule};
+pub use rates::{Course, Plateau, Rates};
+pub use trainer::{Precision, Settings, Stepped, Trainer};

@@ -1,5 +1,6 @@
-// y = a op b over a walk with a place in each: axes of size 1 have step 0. KIND, AXES, the cells of a and b and
-// how they are loaded (whole units, or one element for all of a unit) are written before this text.
+// y = a op b (sum, difference, product, quotient, 1 where equal) over a walk with a place in each: axes of size 1
+// have step 0. KIND, AXES, the cells of a and b and how they are loaded (whole units, or one element for all of a unit)
+// are written before this text.
 // An invocation makes 4 units of WIDTH elements, a workgroup's width apart, or where SPREAD is true a quarter of the
 // innermost axis.
 @group(0) @binding(0) var<uniform> params: Params;                // common/walk.wgsl: a, b and y are its arrays
@@ -43,6 +44,7 @@ fn apply(a: packed, b: packed) -> packed {
         case 0u: { return a + b; }
         case 1u: { return a - b; }
         case 2u: { return a * b; }
+        case 4u: { return select(packed(0.0), packed(1.0), a == b); }
         default: { return a / b; }
     }
 }

@@ -1,4 +1,4 @@
-// Standard normal values from a counter: Philox4x32-10 (Salmon et al. 2011), then Box-Muller (1958).
+// Standard normal values from a counter: Philox4x32-10 (common/philox.wgsl), then Box-Muller (1958).
 // One invocation per block of 4 values. Integers throughout, so that every adapter, and the twin on the host in
 // normal.rs, gives the same bits: compilers may fuse and reorder floats, and no two drivers share one logarithm.
 // A fixed-point number with b bits behind the point is noted as .b
@@ -27,18 +27,6 @@ fn forward(
     let counter = vec4u(params.first_block + block, 0u, params.stream_low, params.stream_high);
     let random = philox(counter, vec2u(params.seed_low, params.seed_high));
     y[block] = vec4u(normal_pair(random.x, random.y), normal_pair(random.z, random.w));
-}
-
-fn philox(counter: vec4u, seed: vec2u) -> vec4u {
-    var c = counter;
-    var key = seed;
-    for (var round = 0u; round < 10u; round++) {
-        let a = wide_product(0xd2511f53u, c.x);
-        let b = wide_product(0xcd9e8d57u, c.z);
-        c = vec4u(b.x ^ c.y ^ key.x, b.y, a.x ^ c.w ^ key.y, a.y);
-        key += vec2u(0x9e3779b9u, 0xbb67ae85u);
-    }
-    return c;
 }
 
 // Two values, as bits of f32: radius * (cos, sin) of an angle.

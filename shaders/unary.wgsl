@@ -1,5 +1,5 @@
 // y = f(x), element by element; f is chosen by the constant KIND, written before this text: the codes of
-// `Activation`, then exp, a x + b, and clamp.
+// `Activation`, then exp, a x + b, clamp, log, sqrt and square.
 // An invocation moves 4 units of WIDTH elements, a workgroup's width apart.
 struct Params {
     n: u32,  // in units of WIDTH
@@ -30,6 +30,9 @@ fn apply(v: packed) -> packed {
         case 16u: { return exp(v); }
         case 17u: { return params.a * v + params.b; }
         case 18u: { return min(max(v, packed(params.a)), packed(params.b)); }
+        case 19u: { return log(v); }
+        case 20u: { return sqrt(v); }
+        case 21u: { return v * v; }
         default: { return activate(KIND, v); }
     }
 }

@@ -8,6 +8,8 @@ mod cast;
 mod clip;
 mod combine;
 mod conv2d;
+mod cross_entropy;
+mod dropout;
 mod embedding;
 mod fill;
 mod geglu;
@@ -32,6 +34,7 @@ mod walk;
 
 pub use adam::Adam;
 pub use attention::Sight;
+pub use batch_norm::BatchNormed;
 pub use conv2d::{ConvWeight, Window};
 pub use gemm::{Epilogue, matrix_units, tune};
 pub use pack::{Packed, SourceType};
@@ -47,7 +50,9 @@ use std::ops::Range;
 mod common {
     pub(super) const ACTIVATION: &str = include_str!("../shaders/common/activation.wgsl");
     pub(super) const INDEX: &str = include_str!("../shaders/common/index.wgsl");
+    pub(super) const PHILOX: &str = include_str!("../shaders/common/philox.wgsl");
     pub(super) const REDUCE: &str = include_str!("../shaders/common/reduce.wgsl");
+    pub(super) const SLOPE: &str = include_str!("../shaders/common/slope.wgsl");
     pub(super) const WALK: &str = include_str!("../shaders/common/walk.wgsl");
     pub(super) const WIDE: &str = include_str!("../shaders/common/wide.wgsl");
 }
@@ -133,7 +138,11 @@ const MAX_TURNS: usize = 16_000;
 ///
 /// Errors: [`Error::Limit`] when a row is longer than a workgroup's loops can walk.
 fn row_workgroup(gpu: &Gpu, cols: usize, op: &str) -> Result<u32> {
-    let units = cols / width_of(cols) as usize;
+    row_workgroup_of(gpu, cols / width_of(cols) as usize, op)
+}
+
+/// The same for a row of `units`, of which an invocation takes one at a turn.
+fn row_workgroup_of(gpu: &Gpu, units: usize, op: &str) -> Result<u32> {
     let enough = |workgroup: u32| units <= workgroup as usize * MAX_TURNS;
     match [gpu.row_workgroup(), 256].into_iter().find(|&workgroup| enough(workgroup)) {
         Some(workgroup) => Ok(workgroup),

@@ -321,11 +321,20 @@ impl Tensor {
         inputs: [&Tensor; N],
         backward: impl Fn(&Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
     ) -> Tensor {
+        self.made_by_all(&inputs, move |y, dy| Ok(backward(y, dy)?.into()))
+    }
+
+    /// The same where only the call knows how many inputs there are.
+    pub fn made_by_all(
+        self,
+        inputs: &[&Tensor],
+        backward: impl Fn(&Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
+    ) -> Tensor {
         if !inputs.iter().any(|input| input.wants_gradient()) {
             return self;
         }
-        let backward: Backward = Box::new(move |y, dy| Ok(backward(y, dy)?.into()));
-        self.with_origin(Origin::Made(Made { inputs: inputs.map(Tensor::clone).into(), backward }))
+        let inputs = inputs.iter().map(|&input| input.clone()).collect();
+        self.with_origin(Origin::Made(Made { inputs, backward: Box::new(backward) }))
     }
 
     /// The op that made this tensor, where gradients are wanted.

@@ -71,7 +71,6 @@ pub(crate) fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str
 /// Each element of the gradients, or 40 of them spread over a large input, lies within `tolerance` of the difference,
 /// relative to the larger of 1 and its size.
 #[track_caller]
-#[allow(dead_code)] // used by ops as they get their way back
 pub(crate) fn assert_gradients(
     gpu: &Gpu,
     inputs: &[(&[usize], &[f32])],
@@ -125,12 +124,13 @@ pub(crate) fn gradients(y: &Tensor, dy: Tensor, parameters: &[Tensor]) -> Vec<Ve
     let mut sums: HashMap<usize, Vec<f32>> = HashMap::from([(y.node(), dy.to_vec().unwrap())]);
     for node in nodes.iter().rev() {
         let (Some(made), Some(sum)) = (node.made(), sums.get(&node.node())) else { continue };
-        let dy = Tensor::new(y.gpu(), node.shape(), sum).unwrap();
+        let dy = Tensor::new(y.gpu(), node.shape(), sum).unwrap().cast(node.dtype()).unwrap();
         let found = (made.backward)(node, &dy).unwrap();
         assert_eq!(found.len(), made.inputs.len(), "one gradient for each input");
         for (input, gradient) in made.inputs.iter().zip(found).filter(|(input, _)| input.wants_gradient()) {
             let Some(gradient) = gradient else { continue };
             assert_eq!(gradient.shape(), input.shape(), "a gradient has the shape of its input");
+            assert_eq!(gradient.dtype(), input.dtype(), "a gradient has the type of its input");
             let gradient = gradient.to_vec().unwrap();
             match sums.get_mut(&input.node()) {
                 Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, more)| *sum += more),

@@ -1,5 +1,6 @@
 //! Elementwise arithmetic of two tensors.    y = a + b, a - b, a b, a / b
 //! Same as PyTorch's operators: shapes broadcast as in NumPy. Of two number types the first one's is kept.
+//! Backward: da = dy, dy, dy b, dy / b; db = dy, -dy, dy a, -dy y / b; summed over what was repeated.
 
 use super::walk::{Axis, Walk, steps_in, steps_of};
 use super::{common, flat_groups, shaders};
@@ -14,6 +15,7 @@ enum Kind {
     Sub,
     Mul,
     Div,
+    Equal,
 }
 
 /// One form of the shader.
@@ -70,15 +72,20 @@ impl Tensor {
         self.binary(other, "div", Kind::Div)
     }
 
-    fn binary(&self, other: &Tensor, op: &'static str, kind: Kind) -> Result<Tensor> {
-        let _op = self.gpu().op(|| format!("{op} {self} {:?}", other.shape()));
-        let (scalar, _) = (self.scalar(op)?, other.scalar(op)?);
-        let shape = broadcast(op, self.shape(), other.shape())?;
+    /// 1 where a is b, else 0: a mask, without a way back.
+    pub(super) fn equal(&self, other: &Tensor) -> Result<Tensor> {
+        self.detach().binary(&other.detach(), "equal", Kind::Equal)
+    }
+
+    fn binary(&self, given: &Tensor, op: &'static str, kind: Kind) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("{op} {self} {:?}", given.shape()));
+        let (scalar, _) = (self.scalar(op)?, given.scalar(op)?);
+        let shape = broadcast(op, self.shape(), given.shape())?;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         if y.is_empty() {
             return Ok(y);
         }
-        let other = other.cast(self.dtype())?;
+        let other = given.cast(self.dtype())?;
         let steps = [steps_in(self.shape(), &shape), steps_in(other.shape(), &shape), steps_of(&shape)];
         let axes: Vec<Axis> = (0..shape.len())
             .map(|at| Axis { size: shape[at], steps: [steps[0][at], steps[1][at], steps[2][at]] })
@@ -105,7 +112,32 @@ impl Tensor {
                 work: Work { flops: elements, bytes: 3 * elements * size as u64 },
             })?;
         }
-        Ok(y)
+        let wants = [self.wants_gradient(), given.wants_gradient()];
+        if wants == [false; 2] {
+            return Ok(y);
+        }
+        let (a, b) = (self.detach(), given.detach());
+        Ok(y.made_by([self, given], move |y, dy| {
+            let da = || {
+                let each = match kind {
+                    Kind::Mul => dy.mul(&b)?,
+                    Kind::Div => dy.div(&b)?,
+                    _ => dy.clone(),
+                };
+                each.sum_to(a.shape())
+            };
+            let db = || {
+                // In the type of b: what is f32 beside halves sums in f32 and stays there.
+                let dy = dy.cast(b.dtype())?;
+                match kind {
+                    Kind::Sub => dy.sum_to(b.shape())?.scale(-1.0, 0.0),
+                    Kind::Mul => dy.mul(&a)?.sum_to(b.shape()),
+                    Kind::Div => dy.mul(&y.detach())?.sum_to(b.shape())?.div(&b)?.scale(-1.0, 0.0),
+                    _ => dy.sum_to(b.shape()),
+                }
+            };
+            Ok([wants[0].then(da).transpose()?, wants[1].then(db).transpose()?])
+        }))
     }
 }
 
@@ -127,7 +159,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random_from, validate};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random_from, validate};
     use half::f16;
 
     /// The same in f64, index by index.
@@ -153,9 +185,20 @@ mod tests {
                     Kind::Sub => a - b,
                     Kind::Mul => a * b,
                     Kind::Div => a / b,
+                    Kind::Equal => f64::from(u8::from(a == b)),
                 }
             })
             .collect()
+    }
+
+    fn run(kind: Kind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        match kind {
+            Kind::Add => a.add(b),
+            Kind::Sub => a.sub(b),
+            Kind::Mul => a.mul(b),
+            Kind::Div => a.div(b),
+            Kind::Equal => a.equal(b),
+        }
     }
 
     /// Values away from zero, so that quotients stay tame.
@@ -172,12 +215,7 @@ mod tests {
         let (va, vb) = (values(a, 1), values(b, 2));
         let (ta, tb) = (Tensor::new(gpu, a, &va).unwrap(), Tensor::new(gpu, b, &vb).unwrap());
         for kind in [Kind::Add, Kind::Sub, Kind::Mul, Kind::Div] {
-            let y = match kind {
-                Kind::Add => ta.add(&tb),
-                Kind::Sub => ta.sub(&tb),
-                Kind::Mul => ta.mul(&tb),
-                Kind::Div => ta.div(&tb),
-            };
+            let y = run(kind, &ta, &tb);
             let want = reference(kind, (a, &wide(&va)), (b, &wide(&vb)));
             // WGSL grants division 2.5 ulp.
             assert_close(&y.unwrap().to_vec().unwrap(), &want, 3e-7, &format!("{kind:?} {a:?} {b:?}"));
@@ -237,6 +275,76 @@ mod tests {
                 assert_close(&y.to_vec().unwrap(), &want, 2e-3, &format!("{a:?} {b:?}"));
             }
         }
+    }
+
+    #[test]
+    fn gradients_sum_over_what_was_repeated() {
+        let Some(gpu) = gpu() else { return };
+        let pairs: [(&[usize], &[usize]); 8] = [
+            (&[7], &[7]),
+            (&[5, 7], &[7]),
+            (&[8], &[5, 8]),
+            (&[5, 7], &[]),
+            (&[5, 1], &[1, 8]),
+            (&[2, 9, 12], &[2, 1, 12]),
+            (&[2, 1, 3, 1, 4], &[5, 1, 6, 1]),
+            (&[1031, 1], &[1, 3]),
+        ];
+        for (a, b) in pairs {
+            let (va, vb) = (values(a, 1), values(b, 2));
+            for kind in [Kind::Add, Kind::Sub, Kind::Mul, Kind::Div] {
+                assert_gradients(
+                    &gpu,
+                    &[(a, &va), (b, &vb)],
+                    |x| run(kind, &x[0], &x[1]),
+                    |x| reference(kind, (a, &x[0]), (b, &x[1])),
+                    // Up to 1031 products of either sign, each rounded to f32.
+                    1e-5,
+                    &format!("{kind:?} {a:?} {b:?}"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_keep_the_types_of_their_inputs() {
+        let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
+        let (a, b): (&[usize], &[usize]) = (&[37, 5], &[5]);
+        let half = |v: Vec<f32>| -> Vec<f32> { v.iter().map(|&v| f16::from_f32(v).to_f32()).collect() };
+        let (va, vb) = (half(values(a, 1)), half(values(b, 2)));
+        for kind in [Kind::Add, Kind::Sub, Kind::Mul, Kind::Div] {
+            for first in [DType::F16, DType::F32] {
+                let second = if first == DType::F16 { DType::F32 } else { DType::F16 };
+                assert_gradients(
+                    &gpu,
+                    &[(a, &va), (b, &vb)],
+                    |x| run(kind, &x[0].cast(first)?, &x[1].cast(second)?)?.cast(DType::F32),
+                    |x| reference(kind, (a, &x[0]), (b, &x[1])),
+                    // 37 products of numbers rounded to f16, some far above their sum.
+                    2e-2,
+                    &format!("{kind:?} {first}"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_square_and_one_side_alone() {
+        let Some(gpu) = gpu() else { return };
+        let x = values(&[3, 5], 1);
+        let inputs: [(&[usize], &[f32]); 1] = [(&[3, 5], &x)];
+        let square = |x: &[Vec<f64>]| x[0].iter().map(|v| v * v).collect();
+        assert_gradients(&gpu, &inputs, |x| x[0].mul(&x[0]), square, 1e-5, "square");
+        let (own, other) =
+            (Tensor::new(&gpu, &[3, 5], &x).unwrap(), Tensor::new(&gpu, &[5], &x[..5]).unwrap());
+        let y = own.parameter().div(&other).unwrap();
+        let back = (y.made().unwrap().backward)(&y, &own).unwrap();
+        assert!(back[0].is_some() && back[1].is_none());
+        assert!(own.div(&other).unwrap().made().is_none());
+        let equal = Tensor::new(&gpu, &[2, 2], &[1_f32, 2.0, 3.0, 1.0]).unwrap().parameter();
+        let mask = equal.equal(&Tensor::new(&gpu, &[2], &[1_f32, 2.0]).unwrap()).unwrap();
+        assert_eq!(mask.to_vec().unwrap(), [1.0, 1.0, 0.0, 0.0]);
+        assert!(mask.made().is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A weighted sum of tensors.      y = c1 x1 + c2 x2 + ..
 //! The updates of the samplers (DDIM, PNDM, DPM-Solver) are this, with coefficients reckoned in f64 on the host.
+//! Backward: dx1 = c1 dy, dx2 = c2 dy, ..
 
 use super::{check_device, common, params, shaders};
 use crate::error::{Error, Result};
@@ -67,7 +68,15 @@ impl Tensor {
                 },
             })?;
         }
-        Ok(y)
+        if terms.iter().all(|(term, _)| !term.wants_gradient()) {
+            return Ok(y);
+        }
+        let inputs: Vec<&Tensor> = terms.iter().map(|term| term.0).collect();
+        let wanted: Vec<Option<f32>> =
+            terms.iter().map(|&(x, c)| x.wants_gradient().then_some(c as f32)).collect();
+        Ok(y.made_by_all(&inputs, move |_, dy| {
+            wanted.iter().map(|wanted| wanted.map(|c| dy.scale(c, 0.0)).transpose()).collect()
+        }))
     }
 }
 
@@ -92,7 +101,9 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random_from, shader_twin};
+    use crate::testing::{
+        assert_close, assert_gradients, gpu, gpu_with, gradients, random_from, shader_twin,
+    };
 
     const COEFFICIENTS: [f64; MOST] = [0.5, -1.25, 3.0, 0.125, -0.7, 2.2];
 
@@ -120,6 +131,39 @@ mod tests {
             }
         }
         case(&gpu, 300_001, 3);
+    }
+
+    #[test]
+    fn gradients_are_the_coefficients() {
+        let Some(gpu) = gpu() else { return };
+        for count in [1, 2, MOST] {
+            let terms: Vec<Vec<f32>> = (0..count).map(|at| random_from(at as u64, 37, 2.0)).collect();
+            let inputs: Vec<(&[usize], &[f32])> = terms.iter().map(|x| (&[37][..], &x[..])).collect();
+            for half in [false, gpu.facts().features.f16] {
+                let dtype = if half { DType::F16 } else { DType::F32 };
+                assert_gradients(
+                    &gpu,
+                    &inputs,
+                    |x| {
+                        let x = x.iter().map(|x| x.cast(dtype)).collect::<Result<Vec<_>>>()?;
+                        let paired: Vec<(&Tensor, f64)> = x.iter().zip(COEFFICIENTS).collect();
+                        Tensor::combine(&paired)?.cast(DType::F32)
+                    },
+                    |x| {
+                        let sum = |at: usize| x.iter().zip(COEFFICIENTS).map(|(x, c)| c * x[at]).sum();
+                        (0..37).map(sum).collect()
+                    },
+                    if half { 2e-3 } else { 1e-6 },
+                    &format!("{count} {dtype}"),
+                );
+            }
+        }
+        // The same tensor twice, and one that wants none.
+        let x = Tensor::new(&gpu, &[2], &[1.0_f32, 2.0]).unwrap();
+        let p = x.parameter();
+        let y = Tensor::combine(&[(&p, 2.0), (&x, 7.0), (&p, 0.5)]).unwrap();
+        assert_eq!(gradients(&y, x.clone(), &[p])[0], [2.5, 5.0]);
+        assert!(Tensor::combine(&[(&x, 2.0)]).unwrap().made().is_none());
     }
 
     #[test]

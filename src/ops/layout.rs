@@ -1,5 +1,6 @@
 //! Moving elements without looking at them: permute, narrow, concat, expand, pad. For any number type.
 //! Same as PyTorch's functions of these names, made contiguous; `pad` is with zeros.
+//! Backward: what was moved moves back, what was cut off gets zeros, what was repeated sums up.
 
 use super::walk::{Axis, Walk, steps_in, steps_of};
 use super::{common, flat_groups, shaders};
@@ -28,7 +29,12 @@ impl Tensor {
         let from: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         self.move_into(&y, "permute", &shape, (&from, 0), (&steps_of(&shape), 0))?;
-        Ok(y)
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let mut back = vec![0; axes.len()];
+        axes.iter().enumerate().for_each(|(at, &axis)| back[axis] = at);
+        Ok(y.made_by([self], move |_, dy| Ok([Some(dy.permute(&back)?)])))
     }
 
     /// `len` places of an axis from `start` on: [.., n, ..] -> [.., len, ..].
@@ -49,7 +55,12 @@ impl Tensor {
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         let from = steps_of(self.shape());
         self.move_into(&y, "narrow", &shape, (&from, start * from[axis]), (&steps_of(&shape), 0))?;
-        Ok(y)
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let mut around = vec![(0, 0); self.rank()];
+        around[axis] = (start, size - start - len);
+        Ok(y.made_by([self], move |_, dy| Ok([Some(dy.pad(&around)?)])))
     }
 
     /// Tensors behind each other along an axis: [.., a, ..], [.., b, ..] -> [.., a + b, ..].
@@ -83,7 +94,19 @@ impl Tensor {
             x.move_into(&y, "concat", x.shape(), (&steps_of(x.shape()), 0), (&to, at * to[axis]))?;
             at += x.shape()[axis];
         }
-        Ok(y)
+        if tensors.iter().all(|x| !x.wants_gradient()) {
+            return Ok(y);
+        }
+        let parts: Vec<(usize, bool)> =
+            tensors.iter().map(|x| (x.shape()[axis], x.wants_gradient())).collect();
+        Ok(y.made_by_all(tensors, move |_, dy| {
+            let mut at = 0;
+            let part = |&(len, wants): &(usize, bool)| {
+                at += len;
+                wants.then(|| dy.narrow(axis, at - len, len)).transpose()
+            };
+            parts.iter().map(part).collect()
+        }))
     }
 
     /// Repeats axes of size 1, and the whole along new leading axes: [1, n] to [b, m, n] -> [b, m, n].
@@ -107,7 +130,11 @@ impl Tensor {
         let _op = self.gpu().op(|| format!("expand {self} -> {shape:?}"));
         let y = Tensor::empty(self.gpu(), shape, self.dtype())?;
         self.move_into(&y, "expand", shape, (&steps_in(self.shape(), shape), 0), (&steps_of(shape), 0))?;
-        Ok(y)
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let own = self.shape().to_vec();
+        Ok(y.made_by([self], move |_, dy| Ok([Some(dy.sum_to(&own)?)])))
     }
 
     /// Zeros before and after each of the last axes, in the order of the axes: [.., n] by [(b, a)] ->
@@ -129,7 +156,16 @@ impl Tensor {
         let to = steps_of(&shape);
         let start = to[kept..].iter().zip(trailing).map(|(step, (before, _))| step * before).sum();
         self.move_into(&y, "pad", self.shape(), (&steps_of(self.shape()), 0), (&to, start))?;
-        Ok(y)
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let own = self.shape().to_vec();
+        Ok(y.made_by([self], move |_, dy| {
+            let _op = dy.gpu().op(|| format!("pad backward {dy} -> {own:?}"));
+            let dx = Tensor::empty(dy.gpu(), &own, dy.dtype())?;
+            dy.move_into(&dx, "pad", &own, (&to, start), (&steps_of(&own), 0))?;
+            Ok([Some(dx)])
+        }))
     }
 
     fn axis_size(&self, op: &str, axis: usize) -> Result<usize> {
@@ -268,7 +304,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
     use crate::tensor::DType;
-    use crate::testing::{gpu, gpu_with, validate};
+    use crate::testing::{assert_gradients, gpu, gpu_with, random, validate};
     use half::f16;
 
     /// Element at every index of `shape`, row-major, by a function of the index.
@@ -470,6 +506,103 @@ mod tests {
         check_pad(&gpu, &[11, 53], &[(1, 1), (0, 3)]);
         check_expand(&gpu, &[1, 300], &[4, 300]);
         check_expand(&gpu, &[300, 1], &[300, 4]);
+    }
+
+    /// Gradients of a move. The way there, run on places in the inputs laid end to end, tells the reference which value
+    /// went where; it has its own tests.
+    fn check_gradients(
+        gpu: &Gpu,
+        shapes: &[&[usize]],
+        forward: impl Fn(&[Tensor]) -> Result<Tensor>,
+        what: &str,
+    ) {
+        // Places from 1 on; 0 stands for padding.
+        let n: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
+        assert!(n < 1 << 24, "places are whole numbers in f32");
+        let mut at = 0;
+        let places: Vec<Tensor> = shapes
+            .iter()
+            .map(|shape| {
+                let len: usize = shape.iter().product();
+                at += len;
+                let values: Vec<f32> = (at - len..at).map(|place| place as f32 + 1.0).collect();
+                Tensor::new(gpu, shape, &values).unwrap()
+            })
+            .collect();
+        let moved = forward(&places).unwrap().to_vec().unwrap();
+        let values: Vec<Vec<f32>> = shapes.iter().map(|shape| random(shape, 1.0)).collect();
+        let inputs: Vec<(&[usize], &[f32])> =
+            shapes.iter().zip(&values).map(|(&shape, values)| (shape, &values[..])).collect();
+        let halves = if gpu.facts().features.f16 { &FLOATS[..] } else { &FLOATS[..1] };
+        for &dtype in halves {
+            assert_gradients(
+                gpu,
+                &inputs,
+                |x| {
+                    let x = x.iter().map(|x| x.cast(dtype)).collect::<Result<Vec<_>>>()?;
+                    forward(&x)?.cast(DType::F32)
+                },
+                |x| {
+                    let all = x.concat();
+                    moved.iter().map(|&at| if at == 0.0 { 0.0 } else { all[at as usize - 1] }).collect()
+                },
+                // Moved as it is, or a few f16 summed.
+                if dtype == DType::F16 { 2e-3 } else { 1e-5 },
+                &format!("{what} {dtype}"),
+            );
+        }
+    }
+
+    #[test]
+    fn gradients_move_back() {
+        let Some(gpu) = gpu() else { return };
+        for (shape, axes) in [
+            (&[7, 13][..], &[1, 0][..]),
+            (&[2, 5, 3, 7], &[2, 0, 1, 3]),
+            (&[3, 36, 68], &[2, 0, 1]),
+            (&[5, 1, 7], &[0, 2, 1]),
+        ] {
+            check_gradients(&gpu, &[shape], |x| x[0].permute(axes), &format!("permute {shape:?} {axes:?}"));
+        }
+        for (shape, axis, start, len) in
+            [(&[9][..], 0, 2, 3), (&[5, 16], 1, 8, 8), (&[3, 5, 6], 1, 1, 3), (&[3, 5], 1, 0, 5)]
+        {
+            let narrow = |x: &[Tensor]| x[0].narrow(axis, start, len);
+            check_gradients(&gpu, &[shape], narrow, &format!("narrow {shape:?} {axis} {start} {len}"));
+        }
+        for (shapes, axis) in [
+            (&[&[5][..], &[3], &[1]][..], 0),
+            (&[&[3, 7], &[3, 1], &[3, 4]], 1),
+            (&[&[2, 3, 8], &[2, 1, 8]], 1),
+        ] {
+            let concat = |x: &[Tensor]| Tensor::concat(&x.iter().collect::<Vec<_>>(), axis);
+            check_gradients(&gpu, shapes, concat, &format!("concat {shapes:?} {axis}"));
+        }
+        for (own, to) in
+            [(&[1, 8][..], &[3, 8][..]), (&[5, 1], &[5, 7]), (&[3, 1, 4], &[2, 3, 5, 4]), (&[], &[9])]
+        {
+            check_gradients(&gpu, &[own], |x| x[0].expand(to), &format!("expand {own:?} {to:?}"));
+        }
+        for (shape, trailing) in
+            [(&[5][..], &[(1, 2)][..]), (&[2, 3, 4, 8], &[(1, 1), (2, 0), (0, 0)]), (&[3, 5], &[(0, 3)])]
+        {
+            check_gradients(&gpu, &[shape], |x| x[0].pad(trailing), &format!("pad {shape:?} {trailing:?}"));
+        }
+    }
+
+    #[test]
+    fn only_what_wants_a_gradient_gets_one() {
+        let plan = Gpu::plan();
+        let x = Tensor::empty(&plan, &[2, 3], DType::F32).unwrap();
+        let p = x.parameter();
+        let y = Tensor::concat(&[&x, &p, &x], 1).unwrap();
+        let back =
+            (y.made().unwrap().backward)(&y, &Tensor::empty(&plan, &[2, 9], DType::F32).unwrap()).unwrap();
+        assert_eq!(back.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(back[1].as_ref().unwrap().shape(), [2, 3]);
+        for y in [x.permute(&[1, 0]), x.narrow(0, 0, 1), x.pad(&[(1, 1)]), x.expand(&[4, 2, 3])] {
+            assert!(y.unwrap().made().is_none());
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Launch, Scalar, Variant, Work};
 use crate::tensor::{DType, Tensor};
 
-const FORWARD: Kernel = Kernel::new("normal", "forward", &[shaders!("normal"), common::INDEX, common::WIDE]);
+const FORWARD: Kernel =
+    Kernel::new("normal", "forward", &[shaders!("normal"), common::INDEX, common::PHILOX, common::WIDE]);
 
 /// Values of one counter.
 const BLOCK: usize = 4;
@@ -82,8 +83,8 @@ impl Tensor {
     }
 }
 
-/// Four random words of a counter.
-fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+/// Four random words of a counter: the twin of common/philox.wgsl.
+pub(super) fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let (a, b) = (0xD251_1F53 * u64::from(c[0]), 0xCD9E_8D57 * u64::from(c[2]));
         c = [(b >> 32) as u32 ^ c[1] ^ key[0], b as u32, (a >> 32) as u32 ^ c[3] ^ key[1], a as u32];

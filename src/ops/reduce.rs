@@ -1,5 +1,6 @@
 //! Sums, means and maxima over axes.    y = sum x, sum x / count, max x
 //! Same as PyTorch `sum`, `mean` and `amax` with `keepdim=False`. Summed in f32, in parts and then the parts.
+//! Backward: dx = dy, dy / count, (x = y) dy / how often, repeated over the axes that went.
 
 use super::{common, shaders};
 use crate::error::{Error, Result};
@@ -95,7 +96,44 @@ impl Tensor {
             let scale = if is_last && op == "mean" { (1.0 / count as f64) as f32 } else { 1.0 };
             x = middle(&x, op, sizes, kind, scale)?;
         }
-        x.reshape(&shape)?.cast(self.dtype())
+        let y = x.reshape(&shape)?.cast(self.dtype())?;
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let size = |axis| if kept(&axis) { self.shape()[axis] } else { 1 };
+        let kept_as_1: Vec<usize> = (0..self.rank()).map(size).collect();
+        if kind == Kind::Sum {
+            let (shape, scale) = (self.shape().to_vec(), if op == "mean" { 1.0 / count as f32 } else { 1.0 });
+            return Ok(y.made_by([self], move |_, dy| {
+                let dy = if op == "mean" { dy.scale(scale, 0.0)? } else { dy.clone() };
+                Ok([Some(dy.reshape(&kept_as_1)?.expand(&shape)?)])
+            }));
+        }
+        let (x, axes) = (self.detach(), axes.to_vec());
+        Ok(y.made_by([self], move |y, dy| {
+            // Equals share, as in PyTorch.
+            let mask = x.equal(&y.detach().reshape(&kept_as_1)?)?;
+            let share = dy.div(&mask.sum(&axes)?)?.reshape(&kept_as_1)?;
+            Ok([Some(mask.mul(&share)?)])
+        }))
+    }
+
+    /// The sum over what broadcasting had repeated: to a shape that broadcasts to this one.
+    pub(super) fn sum_to(&self, shape: &[usize]) -> Result<Tensor> {
+        if shape == self.shape() {
+            return Ok(self.clone());
+        }
+        let new = self.rank() - shape.len();
+        let axes: Vec<usize> = (0..self.rank()).filter(|&at| at < new || shape[at - new] == 1).collect();
+        self.sum(&axes)?.reshape(shape)
+    }
+
+    /// `[rows, cols]` -> `[cols]`: sums over rows, in f32 whatever is stored.
+    pub(super) fn column_sums(&self, [rows, cols]: [usize; 2]) -> Result<Tensor> {
+        if rows == 1 {
+            return self.reshape(&[cols])?.cast(DType::F32);
+        }
+        middle(self, "sum", [1, rows, cols], Kind::Sum, 1.0)?.reshape(&[cols])
     }
 }
 
@@ -236,11 +274,15 @@ fn text(kind: Kind) -> String {
 mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
-    use crate::testing::{assert_close, gpu, gpu_with, random, validate};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, gradients, random, validate};
     use half::f16;
 
     /// The same in f64, index by index.
     fn reference(op: &str, shape: &[usize], axes: &[usize], x: &[f32]) -> Vec<f64> {
+        reference_wide(op, shape, axes, &x.iter().map(|&v| v.into()).collect::<Vec<f64>>())
+    }
+
+    fn reference_wide(op: &str, shape: &[usize], axes: &[usize], x: &[f64]) -> Vec<f64> {
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
         let n: usize = kept.iter().map(|&axis| shape[axis]).product();
         let mut y = vec![if op == "amax" { f64::MIN } else { 0.0 }; n];
@@ -251,7 +293,7 @@ mod tests {
                 rest /= shape[at];
             }
             let at = kept.iter().fold(0, |at, &axis| at * shape[axis] + index[axis]);
-            y[at] = if op == "amax" { y[at].max(value.into()) } else { y[at] + f64::from(value) };
+            y[at] = if op == "amax" { y[at].max(value) } else { y[at] + value };
         }
         let count = x.len() / n.max(1);
         y.into_iter().map(|v| if op == "mean" { v / count as f64 } else { v }).collect()
@@ -302,6 +344,60 @@ mod tests {
             (&[66_000, 2], &[0]),
         ] {
             check(&gpu, shape, axes);
+        }
+    }
+
+    #[test]
+    fn gradients_go_to_every_value() {
+        let Some(gpu) = gpu() else { return };
+        for (shape, axes) in [
+            (&[1][..], &[0][..]),
+            (&[257], &[0]),
+            (&[5, 1031], &[1]),
+            (&[3, 5, 7, 4], &[0, 2]),
+            (&[3, 5, 7, 4], &[3, 1, 0]),
+            (&[3, 1, 7], &[1]),
+            (&[2, 1, 3], &[2, 1, 0]),
+            (&[3, 4], &[]),
+        ] {
+            let values = random(shape, 2.0);
+            for op in ["sum", "mean", "amax"] {
+                assert_gradients(
+                    &gpu,
+                    &[(shape, &values)],
+                    |x| reduced(&x[0], op, axes),
+                    |x| reference_wide(op, shape, axes, &x[0]),
+                    1e-6,
+                    &format!("{op} {shape:?} {axes:?}"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_of_equals_share_their_gradient() {
+        let Some(gpu) = gpu() else { return };
+        let x = Tensor::new(&gpu, &[2, 3], &[4_f32, 1.0, 4.0, -1.0, -2.0, -3.0]).unwrap().parameter();
+        let y = x.amax(&[1]).unwrap();
+        let back = gradients(&y, Tensor::new(&gpu, &[2], &[3_f32, 5.0]).unwrap(), &[x]);
+        // torch.amax(x, 1).backward(torch.tensor([3., 5.]))
+        assert_eq!(back[0], [1.5, 0.0, 1.5, 5.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn gradients_in_f16() {
+        let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
+        let (shape, axes) = (&[5, 130, 3][..], &[0, 2][..]);
+        let x: Vec<f32> = random(shape, 2.0).into_iter().map(|v| f16::from_f32(v).to_f32()).collect();
+        for op in ["sum", "mean", "amax"] {
+            assert_gradients(
+                &gpu,
+                &[(shape, &x)],
+                |x| reduced(&x[0].cast(DType::F16)?, op, axes)?.cast(DType::F32),
+                |x| reference_wide(op, shape, axes, &x[0]),
+                2e-3, // two roundings to f16
+                op,
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! Elementwise functions of one tensor.    y = f(x)
 //! Same as PyTorch's functions of these names; `gelu` is the exact one (erf), `gelu_tanh` its approximation.
+//! Backward: dx = dy f'(x).
 
 use super::{common, flat_groups, flat_windows, params, shaders};
 use crate::error::{Error, Result};
@@ -41,6 +42,9 @@ impl Activation {
 const EXP: u32 = 16;
 const AFFINE: u32 = 17;
 const CLAMP: u32 = 18;
+const LOG: u32 = 19;
+const SQRT: u32 = 20;
+const SQUARE: u32 = 21;
 
 params! {
     struct Params {
@@ -51,8 +55,12 @@ params! {
 }
 
 /// The shader's text with its function chosen.
-fn text(kind: u32) -> String {
-    [&format!("const KIND = {kind}u;"), shaders!("unary"), common::INDEX, common::ACTIVATION].join("\n")
+fn text(entry: &str, kind: u32) -> String {
+    let head = format!("const KIND = {kind}u;");
+    if entry == "forward" {
+        return [&head, shaders!("unary"), common::INDEX, common::ACTIVATION].join("\n");
+    }
+    [&head, shaders!("unary_backward"), common::INDEX, common::ACTIVATION, common::SLOPE].join("\n")
 }
 
 impl Tensor {
@@ -116,6 +124,21 @@ impl Tensor {
         self.unary("exp", EXP, 0.0, 0.0)
     }
 
+    /// [..] -> [..]; the natural logarithm. Of 0 it is -inf, below there is none: keep away with [`Tensor::clamp`].
+    pub fn log(&self) -> Result<Tensor> {
+        self.unary("log", LOG, 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; the square root, whose gradient is infinite at 0.
+    pub fn sqrt(&self) -> Result<Tensor> {
+        self.unary("sqrt", SQRT, 0.0, 0.0)
+    }
+
+    /// [..] -> [..]; x x.
+    pub fn square(&self) -> Result<Tensor> {
+        self.unary("square", SQUARE, 0.0, 0.0)
+    }
+
     /// [..] -> [..]; a x + b.
     pub fn scale(&self, a: f32, b: f32) -> Result<Tensor> {
         self.unary("scale", AFFINE, a, b)
@@ -133,25 +156,52 @@ impl Tensor {
 
     fn unary(&self, op: &'static str, kind: u32, a: f32, b: f32) -> Result<Tensor> {
         let _op = self.gpu().op(|| format!("{op} {self}"));
-        let scalar = self.scalar(op)?;
+        self.scalar(op)?;
         let y = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
-        let variant = Variant { scalar, width: 4, workgroup: self.gpu().flat_workgroup() };
-        for window in flat_windows(self.gpu(), op, self.len(), &[self.dtype(), y.dtype()])? {
-            let units = window.len().div_ceil(4);
-            self.gpu().run(&Launch {
-                program: Program::generated("unary", "forward", variant, kind.into(), &|| text(kind)),
-                params: Params { n: units as u32, a, b }.as_bytes(),
-                inputs: &[self.window(window.clone())],
-                outputs: &[y.window(window.clone())],
-                groups: flat_groups(self.gpu(), op, units)?,
-                work: Work {
-                    flops: 8 * window.len() as u64,
-                    bytes: (2 * window.len() * self.dtype().bytes()) as u64,
-                },
-            })?;
+        run(op, "forward", kind, [a, b], &[self], &y)?;
+        if !self.wants_gradient() {
+            return Ok(y);
         }
-        Ok(y)
+        if kind == AFFINE {
+            return Ok(y.made_by([self], move |_, dy| Ok([Some(dy.scale(a, 0.0)?)])));
+        }
+        let x = self.detach();
+        Ok(y.made_by([self], move |_, dy| {
+            let _op = x.gpu().op(|| format!("{op} backward {x}"));
+            let dx = Tensor::empty(x.gpu(), x.shape(), x.dtype())?;
+            run(op, "backward", kind, [a, b], &[&x, dy], &dx)?;
+            Ok([Some(dx)])
+        }))
     }
+}
+
+/// One of the two entries over tensors of the same shape and type.
+fn run(
+    op: &str,
+    entry: &'static str,
+    kind: u32,
+    [a, b]: [f32; 2],
+    inputs: &[&Tensor],
+    y: &Tensor,
+) -> Result<()> {
+    let (gpu, dtype) = (y.gpu(), y.dtype());
+    let variant = Variant { scalar: y.scalar(op)?, width: 4, workgroup: gpu.flat_workgroup() };
+    for window in flat_windows(gpu, op, y.len(), &[dtype])? {
+        let units = window.len().div_ceil(4);
+        let inputs: Vec<_> = inputs.iter().map(|input| input.window(window.clone())).collect();
+        gpu.run(&Launch {
+            program: Program::generated("unary", entry, variant, kind.into(), &|| text(entry, kind)),
+            params: Params { n: units as u32, a, b }.as_bytes(),
+            inputs: &inputs,
+            outputs: &[y.window(window.clone())],
+            groups: flat_groups(gpu, op, units)?,
+            work: Work {
+                flops: 8 * window.len() as u64,
+                bytes: ((inputs.len() + 1) * window.len() * dtype.bytes()) as u64,
+            },
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -159,7 +209,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random, validate};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, gradients, random, validate};
     use half::f16;
 
     /// erf by its series of positive terms: 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (1 3 5 .. 2n+1).
@@ -290,7 +340,101 @@ mod tests {
             check(tensor.exp().unwrap(), &f64::exp, "exp");
             check(tensor.scale(-2.5, 0.75).unwrap(), &|v| -2.5 * v + 0.75, "scale");
             check(tensor.clamp(-1.0, 0.5).unwrap(), &|v| v.clamp(-1.0, 0.5), "clamp");
+            check(tensor.square().unwrap(), &|v| v * v, "square");
+            check(tensor.square().unwrap().sqrt().unwrap(), &f64::abs, "sqrt");
         }
+        let x: Vec<f32> = (1..300).map(|v| v as f32 * 0.37).collect();
+        let want: Vec<f64> = wide(&x).into_iter().map(f64::ln).collect();
+        assert_close(
+            &Tensor::new(&gpu, &[299], &x).unwrap().log().unwrap().to_vec().unwrap(),
+            &want,
+            1e-6,
+            "log",
+        );
+    }
+
+    /// Values away from 0, -1 and 0.5, where slopes jump.
+    fn smooth(n: usize, scale: f32) -> Vec<f32> {
+        let apart =
+            |v: f32| if [0.0, -1.0, 0.5].iter().any(|kink| (v - kink).abs() < 1e-2) { v + 0.03 } else { v };
+        random(&[n], scale).into_iter().map(apart).collect()
+    }
+
+    #[test]
+    fn gradients_of_activations() {
+        let Some(gpu) = gpu() else { return };
+        for activation in ALL {
+            for n in [1, 7, 1031] {
+                let x = smooth(n, 6.0);
+                assert_gradients(
+                    &gpu,
+                    &[(&[n], &x)],
+                    |x| x[0].activate(activation),
+                    |x| x[0].iter().map(|&v| reference(activation, v)).collect(),
+                    2e-6,
+                    &format!("{activation:?} {n}"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_functions() {
+        let Some(gpu) = gpu() else { return };
+        type Pair = (&'static str, fn(&Tensor) -> Result<Tensor>, fn(f64) -> f64);
+        let functions: [Pair; 6] = [
+            ("exp", Tensor::exp, f64::exp),
+            ("scale", |x| x.scale(-2.5, 0.75), |v| -2.5 * v + 0.75),
+            ("clamp", |x| x.clamp(-1.0, 0.5), |v| v.clamp(-1.0, 0.5)),
+            ("square", Tensor::square, |v| v * v),
+            ("sqrt", |x| x.scale(1.0, 4.0)?.sqrt(), |v| (v + 4.0).sqrt()),
+            ("log", |x| x.scale(1.0, 4.0)?.log(), |v| (v + 4.0).ln()),
+        ];
+        let x = smooth(259, 3.0);
+        let halves: Vec<f32> = x.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+        for (name, forward, reference) in functions {
+            let reference = |x: &[Vec<f64>]| x[0].iter().map(|&v| reference(v)).collect();
+            assert_gradients(&gpu, &[(&[7, 37], &x)], |x| forward(&x[0]), reference, 2e-6, name);
+            if gpu.facts().features.f16 {
+                let forward = |x: &[Tensor]| forward(&x[0].cast(DType::F16)?)?.cast(DType::F32);
+                // dy and dx rounded to f16
+                assert_gradients(
+                    &gpu,
+                    &[(&[7, 37], &halves)],
+                    forward,
+                    reference,
+                    5e-3,
+                    &format!("{name} f16"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_stay_numbers_far_out() {
+        let Some(gpu) = gpu() else { return };
+        let x = [-3e38_f32, -1e4, -200.0, -89.0, 89.0, 200.0, 1e4, 3e38];
+        for activation in ALL {
+            let x = Tensor::new(&gpu, &[8], &x).unwrap().parameter();
+            let y = x.activate(activation).unwrap();
+            let dx = &gradients(&y, Tensor::full(&gpu, &[8], DType::F32, 1.0).unwrap(), &[x])[0];
+            // Ends of the slopes, reached long before: 0 or 1.
+            let above = f32::from(!matches!(activation, Activation::Tanh | Activation::Sigmoid));
+            let below = f32::from(activation == Activation::None);
+            for (at, &slope) in dx.iter().enumerate() {
+                let want = if at < 4 { below } else { above };
+                assert!((slope - want).abs() < 1e-30, "{activation:?} at {at}: wanted {want}, got {slope}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_a_tensor_larger_than_a_binding() {
+        let options = Options { binding_bytes: Some(4096), ..Options::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        let x = smooth(3333, 4.0);
+        let relu = |x: &[Vec<f64>]| x[0].iter().map(|v| v.max(0.0)).collect();
+        assert_gradients(&gpu, &[(&[3, 1111], &x)], |x| x[0].relu(), relu, 1e-6, "relu");
     }
 
     #[test]
@@ -342,8 +486,11 @@ mod tests {
         for scalar in [Scalar::F32, Scalar::F16] {
             for width in [1, 4] {
                 let variant = Variant { scalar, width, workgroup: 64 };
-                let program = Program::generated("unary", "forward", variant, 0, &|| text(EXP));
-                validate(&format!("unary {variant:?}"), &program.text(true), Params::FIELDS);
+                for entry in ["forward", "backward"] {
+                    let generate = || text(entry, EXP);
+                    let program = Program::generated("unary", entry, variant, 0, &generate);
+                    validate(&format!("unary {entry} {variant:?}"), &program.text(true), Params::FIELDS);
+                }
             }
         }
     }

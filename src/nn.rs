@@ -7,14 +7,17 @@
 
 mod attention;
 mod conv;
+mod dropout;
 mod embedding;
 mod linear;
 mod loader;
+pub mod loss;
 mod norm;
 mod parameters;
 
 pub use attention::{Attention, MultiheadAttention};
 pub use conv::Conv2d;
+pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};

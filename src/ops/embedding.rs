@@ -1,11 +1,19 @@
 //! Rows of a table by their ids.    y[i] = table[ids[i]]
 //! Same as PyTorch `F.embedding(ids, table)`, for any number type of the table.
+//! Backward: d table[row] = sum of dy[i] over ids[i] = row, always in the order of i: without atomics, so that results
+//! repeat bit for bit.
 
 use super::layout::cell_type;
 use super::{common, flat_groups, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Launch, Program, Scalar, Variant, Work};
+use crate::gpu::{Kernel, Launch, Program, Scalar, Variant, Work};
 use crate::tensor::{DType, Tensor, n_elements};
+
+const BACKWARD: Kernel =
+    Kernel::new("embedding", "backward", &[shaders!("embedding_backward"), common::INDEX]);
+
+/// Most places one invocation adds up; what names a row more often is summed in parts, and then the parts.
+const MOST_PLACES: usize = 1024;
 
 params! {
     struct Params {
@@ -17,12 +25,19 @@ params! {
     }
 }
 
+params! {
+    struct BackwardParams {
+        units: u32,
+        rows: u32,
+    }
+}
+
 impl Tensor {
     /// Of this table [n, cols], the rows named by `ids` of a shape: [..] -> [.., cols].
     ///
     /// Errors: [`Error::Shape`] when this is no table, `ids` do not fill `shape`, or an id is not below n.
     pub fn embedding(&self, ids: &[i64], shape: &[usize]) -> Result<Tensor> {
-        let (rows, _) = self.table("embedding")?;
+        let (rows, cols) = self.table("embedding")?;
         if n_elements(shape)? != ids.len() {
             return Err(Error::shape("embedding", format!("{shape:?} does not hold {} ids", ids.len())));
         }
@@ -32,19 +47,31 @@ impl Tensor {
         }
         // Below 2^32: a tensor has no more elements.
         let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.gather_rows(&Tensor::new(self.gpu(), shape, &ids)?)
+        let y = self.detach().gather_rows(&Tensor::new(self.gpu(), shape, &ids)?)?;
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        Ok(y.made_by([self], move |_, dy| {
+            let _op = dy.gpu().op(|| format!("embedding backward {dy} -> {rows}"));
+            Ok([Some(dy.reshape(&[ids.len(), cols])?.sum_by_ids(&ids, rows)?)])
+        }))
     }
 
     /// The same with ids that are on the device already, where nobody can check them: a row of zeros stands for
     /// each id that is out of range.
     ///
-    /// Errors: [`Error::Shape`] when this is no table, [`Error::DType`] when `ids` are floats.
+    /// Errors: [`Error::Shape`] when this is no table or wants a gradient, whose way back sorts ids on the host;
+    /// [`Error::DType`] when `ids` are floats.
     pub fn gather_rows(&self, ids: &Tensor) -> Result<Tensor> {
         const OP: &str = "gather_rows";
         let _op = self.gpu().op(|| format!("{OP} {self} {:?}", ids.shape()));
         let (rows, cols) = self.table(OP)?;
         if !matches!(ids.dtype(), DType::I32 | DType::U32) {
             return Err(Error::dtype(OP, format!("wanted ids, got {:?}", ids.dtype())));
+        }
+        if self.wants_gradient() {
+            let detail = "a table that learns wants its ids on the host; use embedding";
+            return Err(Error::shape(OP, detail));
         }
         let gpu = self.gpu();
         let y = Tensor::empty(gpu, &[ids.shape(), &[cols]].concat(), self.dtype())?;
@@ -86,6 +113,77 @@ impl Tensor {
         Ok(y)
     }
 
+    /// Of this [n, cols] and an id below `rows` for each of its rows: the sum of those of one id, [rows, cols].
+    fn sum_by_ids(&self, ids: &[u32], rows: usize) -> Result<Tensor> {
+        let (n, cols) = self.table("embedding")?;
+        if n == 0 || rows == 0 || cols == 0 {
+            return Tensor::zeros(self.gpu(), &[rows, cols], self.dtype());
+        }
+        // Rows of dy that fit a binding, one after the other.
+        let mut sum: Option<Tensor> = None;
+        for tokens in self.gpu().row_windows("embedding", n, &[cols * self.dtype().bytes(), 4])? {
+            let window =
+                if tokens.len() == n { self.clone() } else { self.narrow(0, tokens.start, tokens.len())? };
+            let own = window.sum_of_window(&ids[tokens], rows)?;
+            sum = Some(match sum {
+                Some(before) => before.add(&own)?,
+                None => own,
+            });
+        }
+        sum.map_or_else(|| Tensor::zeros(self.gpu(), &[rows, cols], self.dtype()), Ok)
+    }
+
+    fn sum_of_window(&self, ids: &[u32], rows: usize) -> Result<Tensor> {
+        let mut places: Vec<u32> = (0..ids.len() as u32).collect();
+        places.sort_by_key(|&place| ids[place as usize]); // stable: places of a row stay in order
+        let mut counts = vec![0_usize; rows];
+        ids.iter().for_each(|&id| counts[id as usize] += 1);
+        if counts.iter().all(|&count| count <= MOST_PLACES) {
+            return self.sum_runs(&places, &counts);
+        }
+        // Parts of a row become rows of their own, whose ids are the row's; in f32 until the last sum.
+        let parts = |count: usize| (0..count).step_by(MOST_PLACES).map(move |at| MOST_PLACES.min(count - at));
+        let lengths: Vec<usize> = counts.iter().flat_map(|&count| parts(count)).collect();
+        let owners: Vec<u32> = (0..rows as u32)
+            .flat_map(|row| std::iter::repeat_n(row, counts[row as usize].div_ceil(MOST_PLACES)))
+            .collect();
+        let partial = self.cast(DType::F32)?.sum_runs(&places, &lengths)?;
+        partial.sum_by_ids(&owners, rows)?.cast(self.dtype())
+    }
+
+    /// Row r of the result is the sum of the next `lengths[r]` of the `places`, which are rows of this [n, cols].
+    fn sum_runs(&self, places: &[u32], lengths: &[usize]) -> Result<Tensor> {
+        let (gpu, cols, size) = (self.gpu(), self.dim(0), self.dtype().bytes());
+        let mut starts = vec![0_u32];
+        starts.extend(lengths.iter().scan(0, |end, &length| {
+            *end += length as u32;
+            Some(*end)
+        }));
+        let places = Tensor::new(gpu, &[places.len()], places)?;
+        let starts = Tensor::new(gpu, &[starts.len()], &starts)?;
+        let y = Tensor::empty(gpu, &[lengths.len(), cols], self.dtype())?;
+        let width = super::width_of(cols);
+        let variant = Variant { scalar: self.scalar("embedding")?, width, workgroup: gpu.flat_workgroup() };
+        let units = cols / width as usize;
+        // Of `starts` a row takes two.
+        for rows in gpu.row_windows("embedding", lengths.len(), &[cols * size, 8])? {
+            let params = BackwardParams { units: units as u32, rows: rows.len() as u32 };
+            let invocations = (rows.len() * units) as u64;
+            gpu.run(&Launch {
+                program: BACKWARD.program(variant),
+                params: params.as_bytes(),
+                inputs: &[self.binding(), places.binding(), starts.window(rows.start..rows.end + 1)],
+                outputs: &[y.window(rows.start * cols..rows.end * cols)],
+                groups: gpu.grid("embedding", invocations.div_ceil(u64::from(variant.workgroup)))?,
+                work: Work {
+                    flops: self.len() as u64,
+                    bytes: self.bytes() + (rows.len() * cols * size) as u64,
+                },
+            })?;
+        }
+        Ok(y)
+    }
+
     /// Rows and columns of a table.
     fn table(&self, op: &str) -> Result<(usize, usize)> {
         match *self.shape() {
@@ -104,7 +202,7 @@ fn text(cell_bytes: usize) -> String {
 mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
-    use crate::testing::{gpu, gpu_with, random_from, validate};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random_from, validate};
     use half::f16;
 
     fn ids_below(rows: usize, n: usize) -> Vec<i64> {
@@ -166,6 +264,70 @@ mod tests {
         }
     }
 
+    fn check_gradient(gpu: &Gpu, rows: usize, cols: usize, dtype: DType, ids: &[i64], tolerance: f64) {
+        let dy: Vec<f32> = random_from(5, ids.len() * cols, 1.0);
+        let rounded = |v: f32| if dtype == DType::F16 { f16::from_f32(v).to_f32() } else { v };
+        let dy: Vec<f32> = dy.into_iter().map(rounded).collect();
+        let mut want = vec![0.0; rows * cols];
+        for (row, &id) in dy.chunks(cols.max(1)).zip(ids) {
+            row.iter().enumerate().for_each(|(at, &v)| want[id as usize * cols + at] += f64::from(v));
+        }
+        let table = Tensor::zeros(gpu, &[rows, cols], dtype).unwrap().parameter();
+        let y = table.embedding(ids, &[ids.len()]).unwrap();
+        let dy = Tensor::new(gpu, &[ids.len(), cols], &dy).unwrap().cast(dtype).unwrap();
+        let of = || y.backward_from(&dy).unwrap().take(&table).unwrap().to_vec().unwrap();
+        let got = of();
+        assert_close(&got, &want, tolerance, &format!("{rows} {cols} {dtype} {}", ids.len()));
+        assert_eq!(got, of(), "always the same bits");
+    }
+
+    #[test]
+    fn gradients_of_a_row_add_up() {
+        let Some(gpu) = gpu() else { return };
+        for cols in [1, 3, 4, 7, 24] {
+            check_gradient(&gpu, 61, cols, DType::F32, &ids_below(61, 177), 1e-6);
+        }
+        check_gradient(&gpu, 1, 5, DType::F32, &[0], 0.0);
+        check_gradient(&gpu, 70_001, 3, DType::F32, &ids_below(70_001, 70_003), 1e-6);
+        if gpu.facts().features.f16 {
+            check_gradient(&gpu, 61, 7, DType::F16, &ids_below(61, 177), 1e-3);
+            check_gradient(&gpu, 61, 8, DType::F16, &ids_below(61, 177), 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_row_named_without_end_adds_up_in_parts() {
+        let Some(gpu) = gpu() else { return };
+        // Far past the turns a loop may take, and past MOST_PLACES twice.
+        let ids: Vec<i64> = (0..1_100_003).map(|at| if at % 7 == 0 { 2 } else { 0 }).collect();
+        check_gradient(&gpu, 3, 1, DType::F32, &ids, 1e-4);
+        if gpu.facts().features.f16 {
+            check_gradient(&gpu, 3, 4, DType::F16, &ids[..5000], 1e-3);
+        }
+    }
+
+    #[test]
+    fn gradients_larger_than_a_binding_go_in_windows() {
+        let options = Options { binding_bytes: Some(4096), ..Options::default() };
+        let Some(gpu) = gpu_with(options) else { return };
+        check_gradient(&gpu, 1000, 12, DType::F32, &ids_below(1000, 300), 1e-6);
+        check_gradient(&gpu, 5, 3, DType::F32, &ids_below(5, 3001), 1e-5);
+    }
+
+    #[test]
+    fn the_way_there_meets_the_differences() {
+        let Some(gpu) = gpu() else { return };
+        let (ids, values) = (ids_below(5, 9), random_from(1, 30, 1.0));
+        assert_gradients(
+            &gpu,
+            &[(&[5, 6], &values)],
+            |x| x[0].embedding(&ids, &[3, 3]),
+            |x| ids.iter().flat_map(|&id| x[0][id as usize * 6..][..6].to_vec()).collect(),
+            1e-6,
+            "embedding",
+        );
+    }
+
     #[test]
     fn wrong_ids_and_tables_are_refused_before_anything_runs() {
         let plan = Gpu::plan();
@@ -180,13 +342,18 @@ mod tests {
         assert!(matches!(table.embedding(&[1, 2, 3], &[2]), Err(Error::Shape { .. })));
         assert!(matches!(table.reshape(&[40]).unwrap().embedding(&[1], &[1]), Err(Error::Shape { .. })));
         assert!(matches!(table.gather_rows(&table), Err(Error::DType { .. })));
+        let ids = Tensor::empty(&plan, &[2], DType::U32).unwrap();
+        let error = table.parameter().gather_rows(&ids).unwrap_err().to_string();
+        assert!(error.contains("use embedding"), "{error}");
         assert_eq!(plan.counts().dispatches, 0);
+        assert!(table.embedding(&[1], &[1]).unwrap().made().is_none());
         assert_eq!(table.embedding(&[], &[0]).unwrap().shape(), [0, 4]);
         assert_eq!(table.embedding(&[9], &[]).unwrap().shape(), [4]);
     }
 
     #[test]
     fn shader_twin() {
+        crate::testing::shader_twin(&BACKWARD, BackwardParams::FIELDS);
         for cell_bytes in [16, 8, 4, 2] {
             let variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 64 };
             let generate = || text(cell_bytes);

@@ -1,5 +1,6 @@
 //! Gated gelu over the last axis.    y = value gelu(gate), x = [value, gate]
 //! Same as diffusers' `GEGLU` after its projection: the first half is the value, gelu is the exact one (erf).
+//! Backward: d value = dy gelu(gate), d gate = dy value gelu'(gate).
 
 use super::{common, flat_groups, params, rows_of, shaders};
 use crate::error::{Error, Result};
@@ -8,6 +9,12 @@ use crate::tensor::Tensor;
 
 const FORWARD: Kernel =
     Kernel::new("geglu", "forward", &[shaders!("geglu"), common::INDEX, common::ACTIVATION]);
+
+const BACKWARD: Kernel = Kernel::new(
+    "geglu",
+    "backward",
+    &[shaders!("geglu_backward"), common::INDEX, common::ACTIVATION, common::SLOPE],
+);
 
 /// The same in 64-bit words.
 const WORDS: Kernel =
@@ -54,7 +61,36 @@ impl Tensor {
                 work: Work { flops: 20 * elements as u64, bytes: (3 * elements * size) as u64 },
             })?;
         }
-        Ok(y)
+        if !self.wants_gradient() {
+            return Ok(y);
+        }
+        let x = self.detach();
+        Ok(y.made_by([self], move |_, dy| Ok([Some(x.geglu_backward(dy)?)])))
+    }
+
+    /// [.., 2 cols] and dy [.., cols] -> dx [.., 2 cols].
+    fn geglu_backward(&self, dy: &Tensor) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("geglu backward {self}"));
+        let (rows, cols) = rows_of(dy, "geglu")?;
+        let width = super::width_of(cols);
+        let variant =
+            Variant { scalar: self.scalar("geglu")?, width, workgroup: self.gpu().flat_workgroup() };
+        let dx = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
+        let size = self.dtype().bytes();
+        for window in self.gpu().row_windows("geglu", rows, &[2 * cols * size, cols * size])? {
+            let (elements, units) = (window.len() * cols, window.len() * cols / width as usize);
+            let params = Params { n: units as u32, cols: (cols / width as usize) as u32 };
+            let both = 2 * window.start * cols..2 * window.end * cols;
+            self.gpu().run(&Launch {
+                program: BACKWARD.program(variant),
+                params: params.as_bytes(),
+                inputs: &[self.window(both.clone()), dy.window(window.start * cols..window.end * cols)],
+                outputs: &[dx.window(both)],
+                groups: flat_groups(self.gpu(), "geglu", units)?,
+                work: Work { flops: 40 * elements as u64, bytes: (5 * elements * size) as u64 },
+            })?;
+        }
+        Ok(dx)
     }
 }
 
@@ -63,7 +99,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random};
     use half::f16;
 
     /// Against the unfused chain, which has its own f64 reference.
@@ -106,12 +142,57 @@ mod tests {
         }
     }
 
+    fn check_gradients(gpu: &Gpu, shape: &[usize], dtype: DType, tolerance: f64) {
+        let cols = shape[shape.len() - 1] / 2;
+        let rounded = |v: f32| if dtype == DType::F16 { f16::from_f32(v).to_f32() } else { v };
+        let values: Vec<f32> = random(shape, 3.0).into_iter().map(rounded).collect();
+        assert_gradients(
+            gpu,
+            &[(shape, &values)],
+            |x| x[0].cast(dtype)?.geglu()?.cast(DType::F32),
+            |x| {
+                let row =
+                    |row: &[f64]| (0..cols).map(|at| row[at] * gelu(row[cols + at])).collect::<Vec<_>>();
+                x[0].chunks(2 * cols).flat_map(row).collect()
+            },
+            tolerance,
+            &format!("{shape:?} {dtype}"),
+        );
+    }
+
+    /// v Phi(v) with erf by its series of positive terms, as in unary.rs.
+    fn gelu(v: f64) -> f64 {
+        let x = v / 2_f64.sqrt();
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > 1e-18 * sum.abs() {
+            n += 1.0;
+            term *= 2.0 * x * x / (2.0 * n + 1.0);
+            sum += term;
+        }
+        0.5 * v * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum)
+    }
+
+    #[test]
+    fn gradients_match_the_differences() {
+        let Some(gpu) = gpu() else { return };
+        for shape in [vec![2], vec![3, 14], vec![5, 8], vec![2, 3, 160], vec![1031, 2]] {
+            check_gradients(&gpu, &shape, DType::F32, 2e-6);
+        }
+        if gpu.facts().features.f16 {
+            check_gradients(&gpu, &[3, 14], DType::F16, 3e-3);
+            check_gradients(&gpu, &[5, 16], DType::F16, 3e-3);
+        }
+        let plan = Gpu::plan();
+        assert!(Tensor::empty(&plan, &[4], DType::F32).unwrap().geglu().unwrap().made().is_none());
+    }
+
     #[test]
     fn a_tensor_larger_than_a_binding_goes_in_windows() {
         let options = Options { binding_bytes: Some(4096), ..Options::default() };
         let Some(gpu) = gpu_with(options) else { return };
         check(&gpu, &[3001, 2], DType::F32, 1e-6);
         check(&gpu, &[65, 48], DType::F32, 1e-6);
+        check_gradients(&gpu, &[65, 48], DType::F32, 2e-6);
     }
 
     #[test]
@@ -128,6 +209,7 @@ mod tests {
     #[test]
     fn shader_twin() {
         crate::testing::shader_twin(&FORWARD, Params::FIELDS);
+        crate::testing::shader_twin(&BACKWARD, Params::FIELDS);
         for scalar in [Scalar::F32, Scalar::F16] {
             let text = WORDS.program(Variant { scalar, width: 8, workgroup: 64 }).text(true);
             crate::testing::validate("geglu in words", &text, Params::FIELDS);

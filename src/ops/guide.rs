@@ -1,5 +1,6 @@
 //! Classifier-free guidance, alone or with the sampler's update in one pass.
 //! g = u + scale (c - u)      y = cg g + c1 x1 + .. + c4 x4
+//! Backward, of guidance alone: du = (1 - scale) dg, dc = scale dg. A sampler's step is not learnt through.
 
 use super::combine::check_alike;
 use super::{bind_rows, common, params, pieces, rows_fit, shaders};
@@ -38,7 +39,10 @@ impl Tensor {
     pub fn guide(&self, scale: f64) -> Result<Tensor> {
         let guided = self.empty_half("guide")?;
         self.run_guide("guide", &GUIDE, scale, 0.0, &[], &[&guided])?;
-        Ok(guided)
+        Ok(guided.made_by([self], move |_, dy| {
+            let halves = [dy.scale((1.0 - scale) as f32, 0.0)?, dy.scale(scale as f32, 0.0)?];
+            Ok([Some(Tensor::concat(&[&halves[0], &halves[1]], 0)?)])
+        }))
     }
 
     /// A sampler's step from the model's output: [2n, ..] as in [`Tensor::guide`] -> `coefficient` times the
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random, random_from, shader_twin};
 
     const COEFFICIENTS: [f64; MOST] = [0.98, -1.25, 0.5, 2.0];
 
@@ -196,6 +200,16 @@ mod tests {
                 case(&gpu, &shape, n_others);
             }
         }
+    }
+
+    #[test]
+    fn gradients_of_guidance_alone() {
+        let Some(gpu) = gpu() else { return };
+        let x = random(&[4, 7], 1.0);
+        let wide =
+            |x: &[f64]| -> Vec<f64> { (0..14).map(|at| x[at] + 12.5 * (x[14 + at] - x[at])).collect() };
+        let inputs: [(&[usize], &[f32]); 1] = [(&[4, 7], &x)];
+        assert_gradients(&gpu, &inputs, |x| x[0].guide(12.5), |x| wide(&x[0]), 1e-6, "guide");
     }
 
     #[test]

@@ -85,6 +85,34 @@ impl Tensor {
     }
 }
 
+/// `f` of these inputs, without keeping what is made on the way: the walk back runs `f` once more. Memory for time, as
+/// PyTorch's `torch.utils.checkpoint`. `f` gives the same for the same inputs; parameters it holds get their gradients,
+/// everything else that wants one comes in as an input.
+///
+/// Errors: whatever `f` returns.
+pub fn recomputed(
+    inputs: &[&Tensor],
+    f: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let fresh = |inputs: &[Tensor], wants: &[bool]| -> Vec<Tensor> {
+        inputs.iter().zip(wants).map(|(x, &wants)| if wants { x.parameter() } else { x.clone() }).collect()
+    };
+    let wants: Vec<bool> = inputs.iter().map(|x| x.wants_gradient()).collect();
+    let values: Vec<Tensor> = inputs.iter().map(|x| x.detach()).collect();
+    let leaves = fresh(&values, &wants);
+    let y = f(&leaves)?;
+    let is_input = |node: &Tensor| leaves.iter().any(|leaf| leaf.node() == node.node());
+    let held: Vec<Tensor> =
+        in_order(&y).into_iter().filter(|node| node.is_parameter() && !is_input(node)).collect();
+    let sources: Vec<&Tensor> = inputs.iter().copied().chain(&held).collect();
+    let kept = held.clone();
+    Ok(y.detach().made_by_all(&sources, move |_, dy| {
+        let leaves = fresh(&values, &wants);
+        let mut gradients = f(&leaves)?.backward_from(dy)?;
+        Ok(leaves.iter().chain(&kept).map(|leaf| gradients.take(leaf)).collect())
+    }))
+}
+
 /// What wants a gradient on the way to y, inputs before what was made from them. Without recursion: a history may be
 /// longer than a stack is deep.
 fn in_order(y: &Tensor) -> Vec<Tensor> {
@@ -141,6 +169,32 @@ mod tests {
         assert_eq!(y.backward().unwrap().get(&x).unwrap().to_vec().unwrap(), [1.0]);
         drop((x, y));
         assert_eq!(gpu.live_buffers(), 0);
+    }
+
+    #[test]
+    fn what_is_recomputed_has_the_same_gradients_and_keeps_less() {
+        let Some(gpu) = gpu_with(Options::default()) else { return };
+        let make = |seed| Tensor::new(&gpu, &[64, 64], &random_from(seed, 4096, 0.2)).unwrap();
+        let (x, w) = (make(1).parameter(), make(2).parameter());
+        let block = |w: Tensor| {
+            move |inputs: &[Tensor]| {
+                let mut y = inputs[0].clone();
+                for _ in 0..4 {
+                    y = y.matmul(&w, false)?;
+                }
+                Ok(y)
+            }
+        };
+        let plain = block(w.clone())(&[x.clone()]).unwrap();
+        let held_plain = gpu.live_buffers();
+        let want = plain.backward_from(&make(3)).unwrap();
+        let want = [&x, &w].map(|p| want.get(p).unwrap().to_vec().unwrap());
+        drop(plain);
+        let again = recomputed(&[&x], block(w.clone())).unwrap();
+        assert!(gpu.live_buffers() < held_plain, "{} of {held_plain}", gpu.live_buffers());
+        let got = again.backward_from(&make(3)).unwrap();
+        assert_eq!([&x, &w].map(|p| got.get(p).unwrap().to_vec().unwrap()), want);
+        assert_eq!(got.len(), 2);
     }
 
     #[test]

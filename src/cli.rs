@@ -12,6 +12,7 @@ mod prepare;
 mod progress;
 mod settings;
 mod stop;
+mod train;
 mod video;
 
 use crate::error::{Error, Result};
@@ -84,6 +85,7 @@ enum Command {
     Prepare(prepare::Args),
     Forward(forward::Args),
     Bench(bench::Args),
+    Train(train::Args),
     Video(Box<video::Args>),
 }
 
@@ -217,6 +219,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
         Command::Bench(args) => bench::run(args, &shell),
+        Command::Train(args) => train::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
     };
     match result {

@@ -106,6 +106,19 @@ pub fn make_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()
     sync_folder(parent).map_err(Error::write(path))
 }
 
+/// Removes what a process that was killed left half written in a folder that is there; for folders nobody else writes to.
+pub fn sweep(folder: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(Error::read(folder))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")) {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(Error::write(&path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses to overwrite: [`Error::Write`] when `path` exists and `force` is off.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if !force && path.exists() {

@@ -13,6 +13,8 @@ pub mod signal;
 #[cfg(feature = "text")]
 pub mod tokenizers;
 pub mod weights;
+#[cfg(feature = "signal")]
+pub mod data;
 
 // machine wing
 pub mod gpu;
@@ -26,6 +28,7 @@ pub mod diffusion;
 pub mod models;
 #[cfg(feature = "generate")]
 pub mod generate;
+#[cfg(feature = "signal")]
 pub mod train;
 
 // the door

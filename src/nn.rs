@@ -6,6 +6,7 @@
 //! ```
 
 mod attention;
+mod checkpoint;
 mod conv;
 mod dropout;
 mod embedding;
@@ -16,6 +17,7 @@ mod norm;
 mod parameters;
 
 pub use attention::{Attention, MultiheadAttention};
+pub use checkpoint::checkpoint;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;

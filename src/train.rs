@@ -9,11 +9,15 @@
 //! and a run that was cut off goes on from its last checkpoint as if it had not been.
 
 mod checkpoint;
+pub mod classify;
 mod optimizer;
 mod rates;
+pub mod report;
 mod trainer;
+mod unit;
 
 pub use checkpoint::Snapshot;
 pub use optimizer::{Group, Optimizer, Rule};
 pub use rates::{Course, Plateau, Rates};
-pub use trainer::{Precision, Settings, Stepped, Trainer};
+pub use trainer::{Settings, Stepped, Trainer};
+pub use unit::{Shard, Sweep, Unit};

@@ -66,6 +66,23 @@ impl SettingsFile {
         self.read(name, "a text", |v| v.as_str().map(str::to_string))
     }
 
+    /// Several words, or one.
+    pub(super) fn words(&self, name: &str) -> Result<Option<Vec<String>>> {
+        self.read(name, "a list of texts", |v| match v {
+            toml::Value::Array(list) => list.iter().map(|v| v.as_str().map(str::to_string)).collect(),
+            one => one.as_str().map(|word| vec![word.to_string()]),
+        })
+    }
+
+    /// Several counts, or one.
+    pub(super) fn counts(&self, name: &str) -> Result<Option<Vec<u64>>> {
+        let count = |v: &toml::Value| v.as_integer().and_then(|n| u64::try_from(n).ok());
+        self.read(name, "a list of whole numbers", |v| match v {
+            toml::Value::Array(list) => list.iter().map(count).collect(),
+            one => count(one).map(|n| vec![n]),
+        })
+    }
+
     /// A switch, off where nothing is said.
     pub(super) fn switch(&self, name: &str) -> Result<bool> {
         Ok(self.read(name, "true or false", toml::Value::as_bool)?.unwrap_or(false))

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// No config is longer than this.
@@ -43,6 +44,15 @@ impl Config {
         named.and_then(Value::as_str).ok_or_else(|| {
             Error::format(&self.path, "names no architecture; add \"_class_name\" or \"architectures\"")
         })
+    }
+
+    /// Writes it as `config.json` is written.
+    ///
+    /// Errors: [`Error::Write`].
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let text = serde_json::to_string_pretty(&self.values).expect("came from JSON") + "\n";
+        files::write_atomically(path, |writer| writer.write_all(text.as_bytes()).map_err(Error::write(path)))
     }
 
     /// The file.

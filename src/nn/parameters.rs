@@ -128,6 +128,16 @@ impl Training {
         (self.seed, self.streams.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Where the streams stand, and back there: what is computed twice draws the same.
+    pub fn position(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Goes back to, or on to, a position.
+    pub fn set_position(&self, position: u64) {
+        self.streams.store(position, Ordering::Relaxed);
+    }
+
     /// A new value of a running statistic, by its whole name.
     pub fn put(&self, name: String, value: Tensor) {
         self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((name, value));

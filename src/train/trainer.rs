@@ -4,12 +4,10 @@ use super::optimizer::{Optimizer, matches};
 use super::rates::Rates;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{self, Parameters, Training, Weights};
+use crate::nn::{self, Parameters, Precision, Training, Weights};
 use crate::tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-pub use crate::nn::Precision;
 
 /// How a run goes, whatever it trains.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,39 @@
+//! `mindreel train`: models learn; what they reach stands beside chance and controls.
+
+mod classify;
+mod pictures;
+mod report;
+
+use super::Shell;
+use crate::error::Result;
+
+const EXAMPLES: &str = "\
+Examples:
+  mindreel prepare simulate --output sim --seed 0            a data set to try with
+  mindreel train classify --data sim --output runs/shallow --model ShallowNet
+  mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
+  mindreel train report runs/all                             tables and pictures of what is finished";
+
+/// Train models, and report what they reach
+#[derive(clap::Args)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Classify(Box<classify::Args>),
+    /// As `classify`, for several models side by side: --model takes them all
+    Compare(Box<classify::Args>),
+    Report(report::Args),
+}
+
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    match &args.what {
+        What::Classify(args) => classify::run(args, shell),
+        What::Compare(args) => classify::compare(args, shell),
+        What::Report(args) => report::run(args, shell),
+    }
+}

@@ -1,0 +1,15 @@
+//! Data sets: from a folder on disk to labelled examples, split so that nothing leaks.
+//!
+//! ```text
+//! folder ─SeedDv─> Segments [1400, 62, 400] + labels ─Examples─> [n, channels, samples | bands] ─Split─> train, validation, test
+//! ```
+//!
+//! Host-side and plain; the device sees batches.
+
+mod examples;
+mod seed_dv;
+mod split;
+
+pub use examples::{Examples, Input};
+pub use seed_dv::{SeedDv, Task};
+pub use split::{Fold, Protocol, Scaling, folds};

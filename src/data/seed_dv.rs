@@ -1,0 +1,314 @@
+//! SEED-DV as a folder: recordings per subject, labels per clip.
+//!
+//! ```text
+//! DIR/EEG/sub1.npy [7, 62, 104000]      or DIR/Segmented_Rawf_200Hz_2s/sub1.npy [7, 40, 5, 62, 400], or in DIR itself
+//! DIR/meta_info/All_video_label.npy [7, 40] and its neighbours [7, 200]
+//! ```
+//!
+//! Clips are counted in the order of presentation: block, slot, clip of the slot. Names and codes of the arrays are the
+//! data set's own, "apperance" included.
+
+use crate::error::{Error, Result, nearest};
+use crate::signal::recording::BLOCK_SAMPLES;
+use crate::signal::segments::{CLIPS, SLOTS};
+use crate::signal::{Cut, Options, Recordings, Segments, Units, npy};
+use std::path::{Path, PathBuf};
+
+/// Folders that recordings are looked for in, best first; `.` is the folder itself.
+const EEG_FOLDERS: [&str; 4] = ["Segmented_Rawf_200Hz_2s", "EEG", "Rawf_200Hz", "."];
+/// Clips of a block.
+const BLOCK_CLIPS: usize = SLOTS * CLIPS;
+/// First class (1-based) of each of the nine clusters, and one past the last.
+const CLUSTERS: [i64; 10] = [1, 8, 12, 15, 19, 22, 28, 33, 36, 41];
+/// Median of the data set's optical flow: from here on a clip is fast.
+const FAST_FLOW: f64 = 1.799;
+
+const WANTED_SHAPE: &str = "wanted blocks [n, channels, 104000] or clips [n, 40, 5, channels, 400]";
+
+/// What is told apart in the EEG-VP benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// 40 concepts.
+    Concept,
+    /// 9 clusters of concepts.
+    Cluster,
+    /// 6 dominant colours; clips without one are left out.
+    Colour,
+    /// Fast or slow, by optical flow.
+    FastSlow,
+    /// 1, 2 or many main objects.
+    Numbers,
+    /// Whether a human face is seen.
+    Face,
+    /// Whether a human is seen.
+    Human,
+}
+
+impl Task {
+    /// All of them, with the names a user types.
+    pub const ALL: [(&'static str, Task); 7] = [
+        ("40c", Task::Concept),
+        ("9c", Task::Cluster),
+        ("colour", Task::Colour),
+        ("fast-slow", Task::FastSlow),
+        ("numbers", Task::Numbers),
+        ("face", Task::Face),
+        ("human", Task::Human),
+    ];
+
+    /// The name a user types.
+    pub fn name(self) -> &'static str {
+        Task::ALL.iter().find(|(_, task)| *task == self).map_or("", |(name, _)| name)
+    }
+
+    /// Classes.
+    pub fn n_classes(self) -> usize {
+        match self {
+            Task::Concept => 40,
+            Task::Cluster => 9,
+            Task::Colour => 6,
+            Task::Numbers => 3,
+            Task::FastSlow | Task::Face | Task::Human => 2,
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Task::Concept | Task::Cluster => "All_video_label.npy",
+            Task::Colour => "All_video_color.npy",
+            Task::FastSlow => "All_video_optical_flow_score.npy",
+            Task::Numbers => "All_video_obj_number.npy",
+            Task::Face => "All_video_face_apperance.npy",
+            Task::Human => "All_video_human_apperance.npy",
+        }
+    }
+
+    /// The class of a value of the array; `Ok(None)` for what is left out.
+    fn class(self, value: f64) -> Option<Option<usize>> {
+        if self == Task::FastSlow {
+            return value.is_finite().then_some(Some(usize::from(value >= FAST_FLOW)));
+        }
+        if value.fract() != 0.0 || !(0.0..=40.0).contains(&value) {
+            return None;
+        }
+        let code = value as i64;
+        match self {
+            Task::Concept => (code >= 1).then_some(Some((code - 1) as usize)),
+            Task::Cluster => (code >= 1).then(|| CLUSTERS.iter().rposition(|&first| code >= first)),
+            Task::Colour => (code <= 6).then(|| usize::try_from(code - 1).ok()),
+            Task::Numbers => (1..=3).contains(&code).then_some(Some((code - 1) as usize)),
+            Task::FastSlow | Task::Face | Task::Human => (code <= 1).then_some(Some(code as usize)),
+        }
+    }
+
+    /// What the array's values must be.
+    fn wanted(self) -> &'static str {
+        match self {
+            Task::Concept | Task::Cluster => "classes 1 to 40",
+            Task::Colour => "colours 0 to 6",
+            Task::FastSlow => "finite numbers",
+            Task::Numbers => "1, 2 or 3",
+            Task::Face | Task::Human => "0 or 1",
+        }
+    }
+}
+
+impl std::str::FromStr for Task {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Task> {
+        let text = if text == "color" { "colour" } else { text };
+        Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
+            let names = Task::ALL.map(|(name, _)| name);
+            let near = nearest(text, names.into_iter()).map(|near| format!("; did you mean '{near}'?"));
+            let detail =
+                format!("'{}' is none of {}{}", text.escape_debug(), names.join(", "), near.unwrap_or_default());
+            Error::setting("task", detail)
+        })
+    }
+}
+
+/// A folder in SEED-DV's layout.
+pub struct SeedDv {
+    folder: PathBuf,
+    /// Name and file, in the order of their numbers.
+    subjects: Vec<(String, PathBuf)>,
+    units: Units,
+}
+
+impl SeedDv {
+    /// Looks for recordings; reads none yet.
+    ///
+    /// Errors: [`Error::Read`]; [`Error::Format`] when no `sub*.npy` is there.
+    pub fn open(folder: impl AsRef<Path>, units: Units) -> Result<SeedDv> {
+        let folder = folder.as_ref().to_path_buf();
+        std::fs::read_dir(&folder).map_err(Error::read(&folder))?;
+        for place in EEG_FOLDERS {
+            let place = if place == "." { folder.clone() } else { folder.join(place) };
+            let subjects = recordings_in(&place)?;
+            if !subjects.is_empty() {
+                return Ok(SeedDv { folder, subjects, units });
+            }
+        }
+        let places = EEG_FOLDERS.join(", ");
+        let detail = format!(
+            "holds no sub1.npy .. in {places}; `mindreel prepare simulate` makes a data set to try with"
+        );
+        Err(Error::format(&folder, detail))
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Names of the subjects: `sub1`, `sub2`, …
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.subjects.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Clips of a subject in the order of presentation, volts.
+    ///
+    /// Errors: [`Error::Setting`] for an unknown subject; those of [`Recordings::load`] and
+    /// [`Recordings::segments`]; [`Error::Format`] for a file that is neither blocks nor clips.
+    pub fn clips(&self, subject: &str) -> Result<Segments> {
+        let path = self.path(subject)?;
+        let options = Options { units: self.units, wanted: None, ..Options::seed_dv() };
+        let clips = Recordings::load(path, &options)?.segments(Cut::CLIPS)?;
+        if !clips.n.is_multiple_of(BLOCK_CLIPS) || !matches!(clips.origins[0], crate::signal::Origin::Clip { .. }) {
+            return Err(Error::format(path, WANTED_SHAPE));
+        }
+        Ok(clips)
+    }
+
+    /// Clips of a subject by the shape of its file, without reading the samples.
+    ///
+    /// Errors: as [`SeedDv::clips`].
+    pub fn n_clips(&self, subject: &str) -> Result<usize> {
+        let path = self.path(subject)?;
+        match npy::list(path)?.first().map(|entry| entry.shape.as_slice()) {
+            Some(&[blocks, _, BLOCK_SAMPLES]) => Ok(blocks * BLOCK_CLIPS),
+            Some(&[blocks, SLOTS, CLIPS, ..]) => Ok(blocks * BLOCK_CLIPS),
+            _ => Err(Error::format(path, WANTED_SHAPE)),
+        }
+    }
+
+    fn path(&self, subject: &str) -> Result<&Path> {
+        let found = self.subjects.iter().find(|(name, _)| name == subject);
+        found.map(|(_, path)| path.as_path()).ok_or_else(|| {
+            let names = self.subjects().collect::<Vec<_>>().join(", ");
+            Error::setting("subjects", format!("'{}' is none of {names}", subject.escape_debug()))
+        })
+    }
+
+    /// Blocks of a recording of this many clips.
+    pub fn n_blocks(n_clips: usize) -> usize {
+        n_clips / BLOCK_CLIPS
+    }
+
+    /// The class of each clip of `n_blocks` blocks, in the order of presentation; `None` where the task leaves a clip
+    /// out.
+    ///
+    /// Errors: [`Error::Read`] for a missing array; [`Error::Format`] for another shape or a label out of range.
+    pub fn labels(&self, task: Task, n_blocks: usize) -> Result<Vec<Option<usize>>> {
+        let path = self.folder.join("meta_info").join(task.file());
+        let array = npy::read::<f64>(&path, None)?;
+        let per_slot = array.shape == [n_blocks, SLOTS];
+        if !per_slot && array.shape != [n_blocks, BLOCK_CLIPS] {
+            let detail = format!(
+                "is {:?}, wanted [{n_blocks}, {SLOTS}] or [{n_blocks}, {BLOCK_CLIPS}], a label for each slot or clip",
+                array.shape
+            );
+            return Err(Error::format(&path, detail));
+        }
+        let repeat = if per_slot { CLIPS } else { 1 };
+        let mut labels = Vec::with_capacity(n_blocks * BLOCK_CLIPS);
+        for (at, &value) in array.data.iter().enumerate() {
+            let class = task.class(value).ok_or_else(|| {
+                let (block, place) = (at / array.shape[1], at % array.shape[1]);
+                let detail = format!("holds {value} at [{block}, {place}], wanted {}", task.wanted());
+                Error::format(&path, detail)
+            })?;
+            labels.extend(std::iter::repeat_n(class, repeat));
+        }
+        Ok(labels)
+    }
+}
+
+/// `sub*.npy` of a folder, by number, then name; none where there is no such folder.
+fn recordings_in(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
+        let path = entry.map_err(Error::read(folder))?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_string();
+        if name.starts_with("sub") && path.extension().is_some_and(|ending| ending == "npy") {
+            found.push((name, path));
+        }
+    }
+    let number = |name: &str| {
+        name.trim_start_matches("sub").chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>()
+    };
+    found.sort_by_key(|(name, _)| (number(name).unwrap_or(u64::MAX), name.clone()));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_classes() {
+        assert_eq!(Task::Concept.class(40.0), Some(Some(39)));
+        assert_eq!(Task::Concept.class(0.0), None);
+        assert_eq!(Task::Concept.class(41.0), None);
+        assert_eq!(Task::Concept.class(f64::NAN), None);
+        let cluster = |class: i64| Task::Cluster.class(class as f64).unwrap().unwrap();
+        assert_eq!([1, 7, 8, 11, 12, 35, 36, 40].map(cluster), [0, 0, 1, 1, 2, 7, 8, 8]);
+        assert_eq!((Task::Colour.class(0.0), Task::Colour.class(6.0)), (Some(None), Some(Some(5))));
+        assert_eq!((Task::FastSlow.class(1.799), Task::FastSlow.class(1.7989)), (Some(Some(1)), Some(Some(0))));
+        assert_eq!((Task::Numbers.class(3.0), Task::Face.class(2.0)), (Some(Some(2)), None));
+        assert!("40".parse::<Task>().is_err() && "color".parse::<Task>().unwrap() == Task::Colour);
+    }
+
+    fn folder(shape: &[usize], labels: &[f64]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = folder.path().join("meta_info");
+        std::fs::create_dir(&meta).unwrap();
+        npy::write(meta.join("All_video_label.npy"), shape, labels).unwrap();
+        let clips: Vec<f32> = (0..200 * 2 * 400).map(|i| ((i * 37 % 101) as f32 - 50.0) * 1e-6).collect();
+        npy::write(folder.path().join("sub10.npy"), &[1, 40, 5, 2, 400], &clips).unwrap();
+        npy::write(folder.path().join("sub2.npy"), &[1, 40, 5, 2, 400], &clips).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_folder_is_read() {
+        let labels: Vec<f64> = (1..=40).map(f64::from).collect();
+        let folder = folder(&[1, 40], &labels);
+        let data = SeedDv::open(folder.path(), Units::Volts).unwrap();
+        assert_eq!(data.subjects().collect::<Vec<_>>(), ["sub2", "sub10"]);
+        let clips = data.clips("sub10").unwrap();
+        assert_eq!((clips.n, clips.n_channels, clips.n_samples), (200, 2, 400));
+        let labels = data.labels(Task::Concept, 1).unwrap();
+        assert_eq!((labels.len(), labels[4], labels[5]), (200, Some(0), Some(1)));
+        assert_eq!(data.clips("sub3").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut labels: Vec<f64> = (1..=40).map(f64::from).collect();
+        labels[7] = 41.0;
+        let wrong = folder(&[1, 40], &labels);
+        let data = SeedDv::open(wrong.path(), Units::Volts).unwrap();
+        let error = data.labels(Task::Concept, 1).unwrap_err().to_string();
+        assert!(error.contains("41 at [0, 7]") && error.contains("classes 1 to 40"), "{error}");
+        assert!(data.labels(Task::Concept, 2).is_err(), "another number of blocks");
+        assert!(data.labels(Task::Face, 1).is_err(), "no such array");
+        let empty = tempfile::tempdir().unwrap();
+        let Err(error) = SeedDv::open(empty.path(), Units::Volts) else { panic!("nothing there") };
+        assert!(error.to_string().contains("prepare simulate"), "{error}");
+    }
+}

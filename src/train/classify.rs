@@ -16,7 +16,7 @@ use crate::data::{Examples, Fold, Input, Protocol, Scaling, Task};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
-use crate::models::{self, Config, Takes, eeg_model};
+use crate::models::{self, Config, eeg_model};
 use crate::nn::{self, Precision, Weights};
 use crate::tensor::Tensor;
 use crate::weights::random::splitmix64;

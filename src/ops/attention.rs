@@ -12,6 +12,7 @@
 
 mod decode;
 mod lanes;
+mod masked;
 mod subgroup;
 mod temporal;
 mod tiled;
@@ -121,6 +122,8 @@ struct Form {
     /// Vectors of 4 in a head, the last one padded.
     vectors: u32,
     read: Read,
+    /// Some keys are hidden from all queries.
+    masked: bool,
 }
 
 /// Sizes of one launch.
@@ -145,7 +148,7 @@ impl Sizes {
 
 impl Family {
     /// The family that runs best.
-    fn choose(gpu: &Gpu, sizes: &Sizes) -> Family {
+    fn choose(gpu: &Gpu, sizes: &Sizes, masked: bool) -> Family {
         let facts = gpu.facts();
         let (queries, keys, vectors) = (sizes.queries, sizes.keys, sizes.vectors());
         let software = facts.class == Class::Software;
@@ -153,7 +156,8 @@ impl Family {
             let split = temporal::held_split(vectors);
             return if queries == 1 && keys > 1 {
                 Family::Decode { lanes: subgroup::LANES }
-            } else if keys <= temporal::MOST_HELD
+            } else if !masked
+                && keys <= temporal::MOST_HELD
                 && queries <= temporal::MOST_WALKED
                 && sizes.attentions * sizes.heads * split as usize >= MANY_PLACES
             {
@@ -172,7 +176,8 @@ impl Family {
         };
         if queries <= 4 && keys > temporal::MOST_WALKED {
             Family::Decode { lanes: if software { subgroup::LANES } else { 128 } }
-        } else if keys.max(queries) <= temporal::MOST_WALKED
+        } else if !masked
+            && keys.max(queries) <= temporal::MOST_WALKED
             && sizes.attentions * sizes.heads * queries >= MANY_PLACES
         {
             let split = [1, 1, 2, 4][(vectors as usize).div_ceil(12).min(3)];
@@ -242,6 +247,7 @@ impl Form {
             | (c as u64) << 24
             | u64::from(self.vectors) << 28
             | (self.read as u64) << 40
+            | u64::from(self.masked) << 44
     }
 
     fn text(self) -> String {
@@ -251,13 +257,16 @@ impl Form {
             Read::Texel => shaders!("attention_read_texel"),
         };
         let product = match self.family {
-            Family::Subgroup { queries, split } => subgroup::product(self.vectors, queries, split),
-            Family::Tiled(tile) => tile.product(self.vectors),
+            Family::Subgroup { queries, split } => {
+                subgroup::product(self.vectors, queries, split, self.masked)
+            }
+            Family::Tiled(tile) => tile.product(self.vectors, self.masked),
             Family::Held { keys, split } => temporal::held(self.vectors, keys, split),
             Family::Walked { split, meeting } => temporal::walked(self.vectors, split, meeting),
-            Family::Decode { lanes } => decode::product(self.vectors, lanes),
+            Family::Decode { lanes } => decode::product(self.vectors, lanes, self.masked),
         };
-        [shaders!("attention"), read, common::INDEX, &product].join("\n")
+        let open = if self.masked { shaders!("attention_masked") } else { shaders!("attention_open") };
+        [shaders!("attention"), open, read, common::INDEX, &product].join("\n")
     }
 }
 
@@ -274,10 +283,11 @@ impl Tensor {
         scale: Option<f32>,
         sight: Sight,
     ) -> Result<Tensor> {
-        self.attention_in(k, v, heads, scale, sight, None)
+        self.attention_in(k, v, heads, scale, sight, None, None)
     }
 
-    /// The same, by `family` where one is given.
+    /// The same, by `family` where one is given, without the keys that a mask hides.
+    #[allow(clippy::too_many_arguments)] // what attention is of; the last two are seldom there
     fn attention_in(
         &self,
         k: &Tensor,
@@ -285,6 +295,7 @@ impl Tensor {
         heads: usize,
         scale: Option<f32>,
         sight: Sight,
+        mask: Option<&Tensor>,
         family: Option<Family>,
     ) -> Result<Tensor> {
         let wrong = |detail: String| Error::shape("attention", detail);
@@ -327,6 +338,7 @@ impl Tensor {
             }
         };
         let scale = scale.unwrap_or(1.0 / (width as f32).sqrt());
+        masked::check(mask, self, k, width, sight)?;
         if width > MAX_WIDTH {
             return self.wide_attention(k, v, heads, scale, sight);
         }
@@ -348,7 +360,7 @@ impl Tensor {
                 Sight::Temporal { frames } => (frames, frames, group.len() * m),
             };
             let sizes = Sizes { attentions, heads, queries, keys, width };
-            let family = family.unwrap_or_else(|| Family::choose(self.gpu(), &sizes));
+            let family = family.unwrap_or_else(|| Family::choose(self.gpu(), &sizes, mask.is_some()));
             let tiles = family.tiles(queries as u32);
             let image = per_unit(m * c);
             let token = per_unit(c);
@@ -411,12 +423,15 @@ impl Tensor {
                     [self.window(q_elements.clone()), k, v]
                 }
             };
+            let mask = masked::of_sets(mask, &group)?;
+            let mut inputs = inputs.to_vec();
+            inputs.extend(mask.as_ref().map(Tensor::binding));
             let read = match texels {
                 Some(_) => Read::Texel,
                 None if wide => Read::Four,
                 None => Read::One,
             };
-            let form = Form { family, vectors: sizes.vectors(), read };
+            let form = Form { family, vectors: sizes.vectors(), read, masked: mask.is_some() };
             let variant = Variant { scalar: self.scalar("attention")?, width: 4, workgroup: family.lanes() };
             self.gpu().run(&Launch {
                 program: Program::generated("attention", "forward", variant, form.key(), &|| form.text()),
@@ -459,7 +474,7 @@ mod tests {
     use crate::testing::{assert_close, gpu, gpu_with, random_from, validate};
 
     /// Plain loops in f64; `sees(image, query, key)` gives the place of a key, or nothing.
-    fn reference(
+    pub(super) fn reference(
         q: &[f32],
         k: &[f32],
         v: &[f32],
@@ -512,7 +527,7 @@ mod tests {
         };
         let (q_gpu, k_gpu, v_gpu) =
             (tensor([b, m, c], &q), tensor([b_keys, n, c], &k), tensor([b_keys, n, c], &v));
-        let o = q_gpu.attention_in(&k_gpu, &v_gpu, heads, None, sight, family).unwrap();
+        let o = q_gpu.attention_in(&k_gpu, &v_gpu, heads, None, sight, None, family).unwrap();
         assert_eq!(o.dtype(), dtype);
         let want = reference(&q, &k, &v, [b, m, heads, width], |image, query| match sight {
             Sight::All => (0..n).map(|key| image / (b / b_keys) * n + key).collect(),
@@ -715,13 +730,16 @@ mod tests {
             for (family, &read) in
                 families.iter().flat_map(|family| reads.iter().map(move |read| (family, read)))
             {
-                let form = Form { family: *family, vectors, read };
-                assert!(keys.insert((form.key(), width % 4)), "{form:?} shares its key");
-                for scalar in [Scalar::F32, Scalar::F16] {
-                    let variant = Variant { scalar, width: 4, workgroup: family.lanes() };
-                    let generate = || form.text();
-                    let program = Program::generated("attention", "forward", variant, form.key(), &generate);
-                    validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                let walks = matches!(family, Family::Held { .. } | Family::Walked { .. });
+                for masked in if walks { &[false][..] } else { &[false, true] } {
+                    let form = Form { family: *family, vectors, read, masked: *masked };
+                    assert!(keys.insert((form.key(), width % 4)), "{form:?} shares its key");
+                    for scalar in [Scalar::F32, Scalar::F16] {
+                        let variant = Variant { scalar, width: 4, workgroup: family.lanes() };
+                        let text = || form.text();
+                        let program = Program::generated("attention", "forward", variant, form.key(), &text);
+                        validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                    }
                 }
             }
         }

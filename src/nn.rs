@@ -12,11 +12,15 @@ mod linear;
 mod loader;
 mod norm;
 mod parameters;
+mod patches;
+mod transformer;
 
-pub use attention::{Attention, MultiheadAttention};
+pub use attention::{Attention, MultiheadAttention, Past};
 pub use conv::Conv2d;
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub use parameters::{Parameters, Training};
+pub use patches::Patches;
+pub use transformer::TransformerLayer;

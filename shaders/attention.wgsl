@@ -29,8 +29,7 @@ struct Params {
     scale: f32,        // times log2(e): weights are powers of 2
 }
 @group(0) @binding(0) var<uniform> params: Params;
-// Bindings 1, 2 and 3 are q, k and v.
-@group(0) @binding(4) var<storage, read_write> o: array<element>;  // [.., tokens, heads * width]
+// Bindings 1, 2 and 3 are q, k and v; then comes the mask, where there is one, and o.
 
 const LEAST = -1e30;  // below every score; finite, because shaders need not know infinities
 

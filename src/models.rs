@@ -1,23 +1,43 @@
 //! Architectures, one file each, and the list of them by the names their configs carry.
 
+mod bert;
+mod blip2;
 mod clip_text;
+mod clip_vision;
 mod config;
+mod decoding;
+mod eeg_encoder;
 mod example;
 mod named;
+mod opt;
+mod padding;
 mod presets;
+mod qformer;
 mod semantic;
 mod seq2seq;
 mod shallownet;
 mod unet;
 mod vae;
+mod videomae;
+mod vit;
 
+pub use bert::{Bert, BertConfig};
+pub use blip2::{Blip2, Blip2Config, Blip2Vision, Blip2VisionConfig};
 pub use clip_text::{ClipText, ClipTextConfig};
+pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use config::Config;
+pub use decoding::{Ending, greedy};
+pub use eeg_encoder::{EegEncoder, EegEncoderConfig};
 pub use example::Clip;
 pub use named::{ARCHITECTURES, Architecture, Input, Inputs, Named, Output, architecture, open};
+pub use opt::{Opt, OptConfig, OptPast};
+pub use padding::Padding;
 pub use presets::{Part, Preset, n_parameters, preset, presets};
+pub use qformer::{QFormer, QFormerConfig};
 pub use semantic::{SemanticConfig, SemanticPredictor};
 pub use seq2seq::{Frames, Seq2Seq, Seq2SeqConfig};
 pub use shallownet::{EegConfig, GlmNet, ShallowNet};
 pub use unet::{UNet, UNetConfig};
 pub use vae::{Halves, Vae, VaeConfig};
+pub use videomae::{VideoMae, VideoMaeConfig};
+pub use vit::{Vit, VitConfig};

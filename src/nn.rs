@@ -15,8 +15,10 @@ mod loader;
 pub mod loss;
 mod norm;
 mod parameters;
+mod patches;
+mod transformer;
 
-pub use attention::{Attention, MultiheadAttention};
+pub use attention::{Attention, MultiheadAttention, Past};
 pub use checkpoint::checkpoint;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
@@ -25,3 +27,5 @@ pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub use parameters::{Parameters, Training, is_statistic};
+pub use patches::Patches;
+pub use transformer::TransformerLayer;

@@ -15,7 +15,10 @@ mod values;
 mod write;
 
 pub use check::{Wanted, check};
-pub use names::{clip_text_names, plain, vae_names};
+pub use names::{
+    bert_names, blip2_names, clip_text_names, clip_vision_names, eeg_encoder_names, opt_names, plain,
+    qformer_names, vae_names, videomae_names, vit_names,
+};
 pub use safetensors::Dtype;
 pub use values::{fill_f32, refuse_nonfinite, scan_finite, to_f32, to_i64};
 pub use write::{NewTensor, Sink, write};

@@ -3,6 +3,7 @@
 use super::{Float, Shell};
 use crate::error::{Error, Result, nearest};
 use crate::files;
+use crate::gpu::Gpu;
 use crate::models::{self, Inputs, Output};
 use crate::nn::Loaded;
 use crate::weights::{self, NewTensor};
@@ -10,6 +11,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The component that is no part: what a language model writes.
+const GENERATE: &str = "generate";
 
 const EXAMPLES: &str = "\
 Inputs carry the reference's argument names and shapes, outputs its field names, in f32:
@@ -22,6 +26,7 @@ Examples:
   mindreel forward --model unet/ --input in.safetensors --output out.safetensors
   mindreel forward --model model/ --component vae --input latents.safetensors --output frames.safetensors
   mindreel forward --model unet/ --input in.safetensors --output out.safetensors --dtype f16 --force
+  mindreel forward --model opt/ --component generate --max-new-tokens 20 --input ids.safetensors --output text.safetensors
 
 In Python: safetensors.torch.save_file({\"sample\": x, \"timestep\": t, …}, \"in.safetensors\")";
 
@@ -45,9 +50,13 @@ pub(super) struct Args {
     #[arg(long, default_value = "f32")]
     dtype: Float,
 
-    /// Part of a pipeline folder: unet, vae, semantic, …
+    /// Part of a pipeline folder: unet, vae, semantic, …; or 'generate', to let a language model write
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
+
+    /// Tokens a text grows by at most, with '--component generate'
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
 
     /// Replace an output that is there
     #[arg(long)]
@@ -56,7 +65,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     files::refuse_existing(&args.output, args.force)?;
-    let folder = component(&args.model, args.component.as_deref())?;
+    let max_new_tokens = writes(args)?;
+    let part = args.component.as_deref().filter(|_| max_new_tokens.is_none());
+    let folder = component(&args.model, part)?;
     let inputs = Inputs::open(&args.input)?;
     let gpu = shell.open_gpu()?;
     let Loaded { model, warnings } = models::open(&gpu, &folder, args.dtype.precision())?;
@@ -64,6 +75,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         shell.note(&format!("warning: {}: {warning}", folder.display()));
     }
     let start = Instant::now();
+    let texts = max_new_tokens.map(|n| model.generate(&inputs, n)).transpose()?;
+    if let Some(texts) = texts {
+        return write_texts(&texts, args, shell, &gpu, start.elapsed().as_secs_f64());
+    }
     let outputs = model.forward(&inputs)?;
     let seconds = start.elapsed().as_secs_f64();
     for output in &outputs {
@@ -86,6 +101,36 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         "peak_bytes": gpu.memory().peak,
     });
     shell.print(&text, &result)
+}
+
+/// Tokens a text may grow by, where a text is asked for.
+fn writes(args: &Args) -> Result<Option<usize>> {
+    let is_part = args.model.join("model_index.json").is_file() && args.model.join(GENERATE).is_dir();
+    match (args.component.as_deref() == Some(GENERATE) && !is_part, args.max_new_tokens) {
+        (true, Some(0)) => Err(Error::setting("--max-new-tokens", "wanted at least 1, got 0")),
+        (true, Some(n)) => Ok(Some(n)),
+        (true, None) => {
+            Err(Error::setting("--max-new-tokens", "is missing; '--component generate' wants it"))
+        }
+        (false, Some(_)) => Err(Error::setting("--max-new-tokens", "goes with '--component generate' alone")),
+        (false, None) => Ok(None),
+    }
+}
+
+/// `sequences [texts, tokens]` in i64, prompts included.
+fn write_texts(texts: &[Vec<i64>], args: &Args, shell: &Shell, gpu: &Gpu, seconds: f64) -> Result<()> {
+    let shape = [texts.len(), texts.first().map_or(0, Vec::len)];
+    let ids = texts.concat();
+    let sequences = NewTensor::from_i64("sequences", shape, &ids);
+    weights::write(&args.output, vec![sequences], &BTreeMap::new())?;
+    let result = json!({
+        "output": args.output.display().to_string(), // may be no UTF-8
+        "tensors": [{ "name": "sequences", "shape": shape, "dtype": "i64" }],
+        "adapter": gpu.facts().name,
+        "seconds": seconds,
+        "peak_bytes": gpu.memory().peak,
+    });
+    shell.print(&format!("sequences {shape:?}\n"), &result)
 }
 
 /// The folder of the model: `model` itself, or the part of a pipeline that `--component` names.

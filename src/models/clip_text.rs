@@ -38,14 +38,6 @@ pub struct ClipTextConfig {
 impl ClipTextConfig {
     /// Reads a `CLIPTextModel` config.
     pub fn new(config: &Config) -> Result<ClipTextConfig> {
-        let hidden_act = match config.word_or("hidden_act", "quick_gelu")? {
-            "quick_gelu" => Activation::QuickGelu,
-            "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            "silu" | "swish" => Activation::Silu,
-            _ => return Err(config.wrong("hidden_act", "quick_gelu, gelu, gelu_pytorch_tanh, relu or silu")),
-        };
         let sizes = ClipTextConfig {
             vocab_size: config.size_or("vocab_size", 49_408)?,
             hidden_size: config.size_or("hidden_size", 512)?,
@@ -54,7 +46,7 @@ impl ClipTextConfig {
             num_attention_heads: config.size_or("num_attention_heads", 8)?,
             max_position_embeddings: config.size_or("max_position_embeddings", 77)?,
             layer_norm_eps: config.number_or("layer_norm_eps", 1e-5)?,
-            hidden_act,
+            hidden_act: config.activation("hidden_act", "quick_gelu")?,
             eos_token_id: config.size_or("eos_token_id", 49_407)? as i64,
         };
         if sizes.num_attention_heads == 0 || !sizes.hidden_size.is_multiple_of(sizes.num_attention_heads) {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::ops::Activation;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,11 @@ impl Config {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there, `null` or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     /// A count.
     pub fn size(&self, key: &str) -> Result<usize> {
         self.get(key).ok_or_else(|| self.missing(key)).and_then(|value| self.as_size(key, value))
@@ -101,6 +107,22 @@ impl Config {
         }
     }
 
+    /// A count of at least 1, or its usual value.
+    pub fn positive_or(&self, key: &str, usual: usize) -> Result<usize> {
+        match self.size_or(key, usual)? {
+            0 => Err(self.wrong(key, "at least 1")),
+            n => Ok(n),
+        }
+    }
+
+    /// Height and width: one count for both, or two. None is 0.
+    pub fn pair_or(&self, key: &str, usual: usize) -> Result<[usize; 2]> {
+        match self.size_each(key, 2, usual)?[..] {
+            [height, width] if height > 0 && width > 0 => Ok([height, width]),
+            _ => Err(self.wrong(key, "sizes of at least 1")),
+        }
+    }
+
     /// A number, or its usual value.
     pub fn number_or(&self, key: &str, usual: f64) -> Result<f64> {
         self.get(key).map_or(Ok(usual), |value| value.as_f64().ok_or_else(|| self.wrong(key, "a number")))
@@ -122,6 +144,67 @@ impl Config {
         let value = self.get(key).ok_or_else(|| self.missing(key))?;
         let words = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
         words.ok_or_else(|| self.wrong(key, "a list of words"))
+    }
+
+    /// An activation by the name transformers gives it, or its usual one.
+    pub fn activation(&self, key: &str, usual: &str) -> Result<Activation> {
+        Ok(match self.word_or(key, usual)? {
+            "gelu" | "gelu_python" => Activation::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "quick_gelu" => Activation::QuickGelu,
+            "relu" => Activation::Relu,
+            "silu" | "swish" => Activation::Silu,
+            "tanh" => Activation::Tanh,
+            "sigmoid" => Activation::Sigmoid,
+            _ => {
+                return Err(
+                    self.wrong(key, "gelu, gelu_pytorch_tanh, quick_gelu, relu, silu, tanh or sigmoid")
+                );
+            }
+        })
+    }
+
+    /// Attention heads that divide the width.
+    pub fn heads_or(&self, key: &str, usual: usize, width: usize) -> Result<usize> {
+        match self.size_or(key, usual)? {
+            heads if heads > 0 && width > 0 && width.is_multiple_of(heads) => Ok(heads),
+            _ => Err(self.wrong(key, &format!("heads that divide a width of {width}"))),
+        }
+    }
+
+    /// Classes, as transformers tells them: `id2label` names each, `num_labels` counts them, else there are two.
+    pub fn labels(&self) -> Result<usize> {
+        match self.get("id2label") {
+            Some(Value::Object(names)) if !names.is_empty() => Ok(names.len()),
+            Some(_) => Err(self.wrong("id2label", "the name of each class")),
+            None => match self.size_or("num_labels", 2)? {
+                0 => Err(self.wrong("num_labels", "at least 1")),
+                n => Ok(n),
+            },
+        }
+    }
+
+    /// Ids of which there are none, one or several: `eos_token_id`.
+    pub fn ids(&self, key: &str) -> Result<Vec<i64>> {
+        let wrong = || self.wrong(key, "an id or a list of ids");
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) => list.iter().map(|id| id.as_i64().ok_or_else(wrong)).collect(),
+            Some(id) => Ok(vec![id.as_i64().ok_or_else(wrong)?]),
+        }
+    }
+
+    /// The settings of a part, `vision_config` and the like; none where the key is absent.
+    pub fn part(&self, key: &str) -> Result<Config> {
+        let path = self.path.with_file_name(match self.path.file_name() {
+            Some(name) => format!("{}, {key}", name.display()),
+            None => key.to_string(),
+        });
+        match self.get(key) {
+            None => Ok(Config { path, values: Default::default() }),
+            Some(Value::Object(values)) => Ok(Config { path, values: values.clone() }),
+            Some(_) => Err(self.wrong(key, "an object of settings")),
+        }
     }
 
     /// Refuses settings that change the model in ways not written here: each key must be absent, null or `usual`,

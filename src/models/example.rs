@@ -63,6 +63,39 @@ impl Inputs {
                 ids.last_mut().into_iter().for_each(|id| *id = last);
                 vec![("input_ids", Input::Ids(vec![1, tokens], ids))]
             }
+            "CLIPVisionModelWithProjection" | "ViTForImageClassification" => {
+                let [height, width] = config.pair_or("image_size", 224)?;
+                vec![("pixel_values", floats(&[1, config.size_or("num_channels", 3)?, height, width]))]
+            }
+            "VideoMAEForVideoClassification" => {
+                let [height, width] = config.pair_or("image_size", 224)?;
+                let (frames, channels) =
+                    (config.size_or("num_frames", 16)?, config.size_or("num_channels", 3)?);
+                vec![("pixel_values", floats(&[1, frames, channels, height, width]))]
+            }
+            "BertModel" => text(config, 30_522, 128.min(config.size_or("max_position_embeddings", 512)?))?,
+            "OPTForCausalLM" => {
+                text(config, 50_272, 32.min(config.size_or("max_position_embeddings", 2048)?))?
+            }
+            "Blip2QFormerModel" => vec![
+                ("query_embeds", floats(&[1, 32, config.size_or("hidden_size", 768)?])),
+                ("encoder_hidden_states", floats(&[1, 257, config.size_or("encoder_hidden_size", 1408)?])),
+            ],
+            "Blip2ForConditionalGeneration" => {
+                let side = config.part("vision_config")?.size_or("image_size", 224)?;
+                let mut ids =
+                    config.ids("image_token_index")?.repeat(config.size_or("num_query_tokens", 32)?);
+                ids.push(config.part("text_config")?.size_or("bos_token_id", 2)? as i64);
+                let n = ids.len();
+                vec![
+                    ("pixel_values", floats(&[1, 3, side, side])),
+                    ("input_ids", Input::Ids(vec![1, n], ids)),
+                    ("attention_mask", Input::Ids(vec![1, n], vec![1; n])),
+                ]
+            }
+            "EEGTransformerEncoder" => {
+                vec![("spectrogram", floats(&[1, config.size_or("n_chans", 64)?, 224, 224]))]
+            }
             "SemanticPredictor" => vec![("eeg", floats(&[1, config.size_or("n_features", 310)?]))],
             "EEG2VideoTransformer" => vec![(
                 "eeg",
@@ -79,6 +112,16 @@ impl Inputs {
         };
         Ok(Inputs(inputs.into_iter().map(|(name, input)| (name.to_string(), input)).collect()))
     }
+}
+
+/// Ids of a text without padding.
+fn text(config: &Config, vocabulary: usize, tokens: usize) -> Result<Vec<(&'static str, Input)>> {
+    let last = config.size_or("vocab_size", vocabulary)?.max(1) as i64;
+    let ids = (0..tokens as i64).map(|at| 7 * at % last).collect();
+    Ok(vec![
+        ("input_ids", Input::Ids(vec![1, tokens], ids)),
+        ("attention_mask", Input::Ids(vec![1, tokens], vec![1; tokens])),
+    ])
 }
 
 fn floats(shape: &[usize]) -> Input {

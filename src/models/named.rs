@@ -6,6 +6,9 @@
 //!
 //! Images cross this face channels-first, as PyTorch has them; inside they are channels-last.
 
+mod transformers;
+
+use self::transformers::Writer;
 use super::config::Config;
 use super::*;
 use crate::error::{Error, Result, nearest};
@@ -46,6 +49,15 @@ pub trait Named {
     ///
     /// Errors: a missing, unknown or misshapen input, by name.
     fn forward(&self, inputs: &Inputs) -> Result<Vec<Output>>;
+
+    /// Texts that go on from a prompt by the most likely token each time: rows of ids of one length, the prompt
+    /// included.
+    ///
+    /// Errors: as [`Named::forward`]; a model that writes no texts.
+    fn generate(&self, inputs: &Inputs, max_new_tokens: usize) -> Result<Vec<Vec<i64>>> {
+        let _ = (inputs, max_new_tokens);
+        Err(Error::setting("--component", "'generate' is for language models; this one writes no text"))
+    }
 }
 
 /// An architecture by the name its configs carry.
@@ -93,6 +105,72 @@ pub const ARCHITECTURES: &[Architecture] = &[
         rename: weights::clip_text_names,
         load: |weights, config| {
             host_full(weights, |weights| ClipText::load(weights, &ClipTextConfig::new(config)?))
+        },
+    },
+    Architecture {
+        name: "CLIPVisionModelWithProjection",
+        inputs: "pixel_values [b, 3, h, w]",
+        outputs: "image_embeds [b, projection], last_hidden_state [b, patches + 1, hidden]",
+        rename: weights::clip_vision_names,
+        load: |weights, config| host(weights, ClipVision::load(weights, &ClipVisionConfig::new(config)?)?),
+    },
+    Architecture {
+        name: "ViTForImageClassification",
+        inputs: "pixel_values [b, 3, h, w]",
+        outputs: "logits [b, labels]",
+        rename: weights::vit_names,
+        load: |weights, config| host(weights, Vit::load(weights, &VitConfig::new(config)?)?),
+    },
+    Architecture {
+        name: "VideoMAEForVideoClassification",
+        inputs: "pixel_values [b, f, 3, h, w]",
+        outputs: "logits [b, labels]",
+        rename: weights::videomae_names,
+        load: |weights, config| host(weights, VideoMae::load(weights, &VideoMaeConfig::new(config)?)?),
+    },
+    Architecture {
+        name: "BertModel",
+        inputs: "input_ids [b, tokens], attention_mask [b, tokens], token_type_ids [b, tokens] or none",
+        outputs: "last_hidden_state [b, tokens, hidden], pooler_output [b, hidden] with a pooler",
+        rename: weights::bert_names,
+        load: |weights, config| host_full(weights, |weights| Bert::load(weights, &BertConfig::new(config)?)),
+    },
+    Architecture {
+        name: "Blip2QFormerModel",
+        inputs: "query_embeds [b, queries, hidden], encoder_hidden_states [b, keys, encoder hidden]",
+        outputs: "last_hidden_state [b, queries, hidden]",
+        rename: weights::qformer_names,
+        load: |weights, config| {
+            host_full(weights, |weights| QFormer::load(weights, &QFormerConfig::new(config)?))
+        },
+    },
+    Architecture {
+        name: "OPTForCausalLM",
+        inputs: "input_ids [b, tokens], attention_mask [b, tokens]",
+        outputs: "logits [b, tokens, vocabulary]; generate: sequences [b, tokens and new ones]",
+        rename: weights::opt_names,
+        load: |weights, config| {
+            host(weights, Writer::new(Opt::load(weights, &OptConfig::new(config)?)?, config))
+        },
+    },
+    Architecture {
+        name: "Blip2ForConditionalGeneration",
+        inputs: "pixel_values [b, 3, h, w], input_ids [b, tokens], attention_mask [b, tokens]",
+        outputs: "logits [b, tokens, vocabulary], qformer_last_hidden_state [b, queries, hidden]",
+        rename: weights::blip2_names,
+        load: |weights, config| {
+            host(weights, Writer::new(Blip2::load(weights, &Blip2Config::new(config)?)?, config))
+        },
+    },
+    Architecture {
+        name: "EEGTransformerEncoder",
+        inputs: "spectrogram [b, 64, 224, 224]",
+        outputs: "last_hidden_state [b, 3136, 1408]",
+        rename: weights::eeg_encoder_names,
+        load: |weights, config| {
+            host_full(weights, |weights| {
+                EegEncoder::load(weights, &EegEncoderConfig::new(config, weights.checkpoint())?)
+            })
         },
     },
     Architecture {

@@ -284,7 +284,7 @@ impl Seq2Seq {
 }
 
 /// sin and cos of place / 10000^(2i / width), alternating.
-fn sinusoids(places: usize, width: usize) -> Vec<f32> {
+pub(super) fn sinusoids(places: usize, width: usize) -> Vec<f32> {
     (0..places * width)
         .map(|at| {
             let (place, i) = (at / width, at % width);

@@ -1,4 +1,5 @@
-//! Attention layers: diffusers' (`to_q`, `to_k`, `to_v`, `to_out.0`) and PyTorch's (`in_proj_weight`, `out_proj`).
+//! Attention layers: diffusers' (`to_q`, `to_k`, `to_v`, `to_out.0`), PyTorch's (`in_proj_weight`, `out_proj`), and
+//! transformers', where every architecture has names of its own.
 
 use super::{Linear, Weights};
 use crate::error::Result;
@@ -45,7 +46,7 @@ impl Attention {
     }
 }
 
-/// PyTorch's `nn.MultiheadAttention`: the three projections stand stacked in one tensor.
+/// PyTorch's `nn.MultiheadAttention`, and what is the same under other names.
 pub struct MultiheadAttention {
     q: Linear,
     k: Linear,
@@ -57,25 +58,109 @@ pub struct MultiheadAttention {
 impl MultiheadAttention {
     /// `in_proj_weight [3 * width, width]`, `in_proj_bias [3 * width]`, `out_proj`.
     pub fn load(weights: &Weights, width: usize, heads: usize) -> Result<MultiheadAttention> {
-        let bias = weights.tensor("in_proj_bias", &[3 * width])?;
+        let out_proj = Linear::load(&weights.at("out_proj"), width, width)?;
+        MultiheadAttention::stacked(weights, ["in_proj_weight", "in_proj_bias"], true, out_proj, width, heads)
+    }
+
+    /// The three projections stacked in one matrix `[3 * width, width]`, and `[3 * width]` where there is a bias.
+    pub fn stacked(
+        weights: &Weights,
+        [weight, bias]: [&str; 2],
+        has_bias: bool,
+        out_proj: Linear,
+        width: usize,
+        heads: usize,
+    ) -> Result<MultiheadAttention> {
+        let bias = has_bias.then(|| weights.tensor(bias, &[3 * width])).transpose()?;
         let part = |index: usize| {
             let rows = index * width..(index + 1) * width;
-            let weight = weights.matrix_rows("in_proj_weight", [3 * width, width], rows.clone())?;
-            Ok(Linear::from_parts(weight, Some(bias.narrow(0, rows.start, width)?)))
+            let weight = weights.matrix_rows(weight, [3 * width, width], rows.clone())?;
+            let bias = bias.as_ref().map(|bias| bias.narrow(0, rows.start, width)).transpose()?;
+            Ok(Linear::from_parts(weight, bias))
         };
-        Ok(MultiheadAttention {
-            q: part(0)?,
-            k: part(1)?,
-            v: part(2)?,
-            out_proj: Linear::load(&weights.at("out_proj"), width, width)?,
-            heads,
-        })
+        Ok(MultiheadAttention { q: part(0)?, k: part(1)?, v: part(2)?, out_proj, heads })
+    }
+
+    /// Four layers under names of their own: queries, keys, values, output.
+    pub fn from_parts([q, k, v, out_proj]: [Linear; 4], heads: usize) -> MultiheadAttention {
+        MultiheadAttention { q, k, v, out_proj, heads }
     }
 
     /// x [batch, tokens, width], context [batch, keys, width] -> attention(x) + residual.
     pub fn forward(&self, x: &Tensor, context: &Tensor, sight: Sight, residual: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (self.q.forward(x)?, self.k.forward(context)?, self.v.forward(context)?);
-        let seen = q.attention(&k, &v, self.heads, None, sight)?;
+        self.finish(&q, &k, &v, sight, None, residual)
+    }
+
+    /// The same for a batch with padding: `mask [batch, keys]` is 1 where a key may be seen and 0 elsewhere.
+    pub fn forward_masked(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        sight: Sight,
+        mask: Option<&Tensor>,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        let (q, k, v) = (self.q.forward(x)?, self.k.forward(context)?, self.v.forward(context)?);
+        self.finish(&q, &k, &v, sight, mask, residual)
+    }
+
+    /// Tokens behind those of `past`, which then holds them, too: x [batch, tokens, width] -> attention(x) + residual.
+    /// Each sees what came before it and itself; the mask is of all tokens so far.
+    ///
+    /// Errors: more than one token where there is a past.
+    pub fn forward_after(
+        &self,
+        past: &mut Past,
+        x: &Tensor,
+        mask: Option<&Tensor>,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        let (q, k, v) = (self.q.forward(x)?, self.k.forward(x)?, self.v.forward(x)?);
+        let sight = if x.dim(1) == 1 { Sight::All } else { Sight::Causal };
+        let (k, v) = past.append(k, v)?;
+        self.finish(&q, &k, &v, sight, mask, residual)
+    }
+
+    fn finish(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        sight: Sight,
+        mask: Option<&Tensor>,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        let seen = match mask {
+            Some(mask) => q.masked_attention(k, v, self.heads, None, sight, mask)?,
+            None => q.attention(k, v, self.heads, None, sight)?,
+        };
         self.out_proj.forward_with(&seen, Activation::None, Some(residual))
+    }
+}
+
+/// Keys and values of the tokens so far, of one layer: what lets a text grow token by token.
+#[derive(Clone, Default)]
+pub struct Past(Option<[Tensor; 2]>);
+
+impl Past {
+    /// Tokens so far.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |[k, _]| k.dim(1))
+    }
+
+    /// True before the first token.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Keys and values [batch, tokens, width] behind those so far; all of them.
+    fn append(&mut self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
+        let both = match self.0.take() {
+            None => [k, v],
+            Some([keys, values]) => [Tensor::concat(&[&keys, &k], 1)?, Tensor::concat(&[&values, &v], 1)?],
+        };
+        let [k, v] = self.0.insert(both);
+        Ok((k.clone(), v.clone()))
     }
 }

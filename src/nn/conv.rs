@@ -26,6 +26,20 @@ impl Conv2d {
         Ok(Conv2d { weight, bias, window })
     }
 
+    /// A 3-D convolution whose steps are its kernel, `weight [outputs, channels, kernel t, kernel y, kernel x]`: frames
+    /// of a step lie in the channels of one image, channel by channel.
+    pub fn load_tubelets(
+        weights: &Weights,
+        channels: usize,
+        outputs: usize,
+        kernel: [usize; 3],
+    ) -> Result<Conv2d> {
+        let bias = Some(weights.tensor("bias", &[outputs])?);
+        let [frames, ky, kx] = kernel;
+        let weight = weights.convolution_3d("weight", [outputs, channels, frames, ky, kx])?;
+        Ok(Conv2d { weight, bias, window: Window { stride: [ky, kx], ..Window::padded(0) } })
+    }
+
     /// `weight` alone, in groups of channels.
     pub fn load_grouped(
         weights: &Weights,

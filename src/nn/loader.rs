@@ -256,6 +256,22 @@ impl Weights {
         })
     }
 
+    /// Weights `[outputs, channels, kernel t, kernel y, kernel x]` as those of a 2-D convolution over channels times
+    /// kernel t, which they are where steps in time are as long as the kernel.
+    pub fn convolution_3d(&self, name: &str, shape: [usize; 5]) -> Result<ConvWeight> {
+        let [outputs, channels, frames, ky, kx] = shape;
+        let flat = [outputs, channels * frames, ky, kx];
+        if let Some(parameters) = &self.shared.parameters {
+            let weight = parameters.of_shape(&self.path(name), &shape)?.reshape(&flat)?;
+            return ConvWeight::from_tensor(&weight.cast(self.dtype())?, 1);
+        }
+        let view = self.view(name, &shape)?;
+        self.source(view, 0..shape.iter().product(), |kind, bytes| match bytes {
+            Some(bytes) => ConvWeight::from_bytes(self.gpu(), flat, 1, kind, bytes, self.half(name)),
+            None => ConvWeight::planned(self.gpu(), flat, 1, self.half(name)),
+        })
+    }
+
     /// The whole name of a tensor or part.
     pub fn path(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }

@@ -41,21 +41,26 @@ impl GroupNorm {
 
 /// LayerNorm over the last axis.
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
     eps: f64,
 }
 
 impl LayerNorm {
     /// `weight [channels]`, `bias [channels]`.
     pub fn load(weights: &Weights, channels: usize, eps: f64) -> Result<LayerNorm> {
-        let vector = |name| weights.tensor(name, &[channels]);
+        let vector = |name| Ok(Some(weights.tensor(name, &[channels])?));
         Ok(LayerNorm { weight: vector("weight")?, bias: vector("bias")?, eps })
+    }
+
+    /// Without scale and shift: PyTorch's `elementwise_affine=False`.
+    pub fn plain(eps: f64) -> LayerNorm {
+        LayerNorm { weight: None, bias: None, eps }
     }
 
     /// [.., channels] -> [.., channels].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.layer_norm(Some(&self.weight), Some(&self.bias), self.eps)
+        x.layer_norm(self.weight.as_ref(), self.bias.as_ref(), self.eps)
     }
 }
 

@@ -13,6 +13,7 @@
 mod backward;
 mod decode;
 mod lanes;
+mod masked;
 mod subgroup;
 mod temporal;
 mod tiled;
@@ -122,6 +123,8 @@ struct Form {
     /// Vectors of 4 in a head, the last one padded.
     vectors: u32,
     read: Read,
+    /// Some keys are hidden from all queries.
+    masked: bool,
 }
 
 /// Sizes of one launch.
@@ -146,7 +149,7 @@ impl Sizes {
 
 impl Family {
     /// The family that runs best.
-    fn choose(gpu: &Gpu, sizes: &Sizes) -> Family {
+    fn choose(gpu: &Gpu, sizes: &Sizes, masked: bool) -> Family {
         let facts = gpu.facts();
         let (queries, keys, vectors) = (sizes.queries, sizes.keys, sizes.vectors());
         let software = facts.class == Class::Software;
@@ -154,7 +157,8 @@ impl Family {
             let split = temporal::held_split(vectors);
             return if queries == 1 && keys > 1 {
                 Family::Decode { lanes: subgroup::LANES }
-            } else if keys <= temporal::MOST_HELD
+            } else if !masked
+                && keys <= temporal::MOST_HELD
                 && queries <= temporal::MOST_WALKED
                 && sizes.attentions * sizes.heads * split as usize >= MANY_PLACES
             {
@@ -173,7 +177,8 @@ impl Family {
         };
         if queries <= 4 && keys > temporal::MOST_WALKED {
             Family::Decode { lanes: if software { subgroup::LANES } else { 128 } }
-        } else if keys.max(queries) <= temporal::MOST_WALKED
+        } else if !masked
+            && keys.max(queries) <= temporal::MOST_WALKED
             && sizes.attentions * sizes.heads * queries >= MANY_PLACES
         {
             let split = [1, 1, 2, 4][(vectors as usize).div_ceil(12).min(3)];
@@ -243,6 +248,7 @@ impl Form {
             | (c as u64) << 24
             | u64::from(self.vectors) << 28
             | (self.read as u64) << 40
+            | u64::from(self.masked) << 44
     }
 
     fn text(self) -> String {
@@ -252,13 +258,16 @@ impl Form {
             Read::Texel => shaders!("attention_read_texel"),
         };
         let product = match self.family {
-            Family::Subgroup { queries, split } => subgroup::product(self.vectors, queries, split),
-            Family::Tiled(tile) => tile.product(self.vectors),
+            Family::Subgroup { queries, split } => {
+                subgroup::product(self.vectors, queries, split, self.masked)
+            }
+            Family::Tiled(tile) => tile.product(self.vectors, self.masked),
             Family::Held { keys, split } => temporal::held(self.vectors, keys, split),
             Family::Walked { split, meeting } => temporal::walked(self.vectors, split, meeting),
-            Family::Decode { lanes } => decode::product(self.vectors, lanes),
+            Family::Decode { lanes } => decode::product(self.vectors, lanes, self.masked),
         };
-        [shaders!("attention"), read, common::INDEX, &product].join("\n")
+        let open = if self.masked { shaders!("attention_masked") } else { shaders!("attention_open") };
+        [shaders!("attention"), open, read, common::INDEX, &product].join("\n")
     }
 }
 
@@ -276,7 +285,7 @@ impl Tensor {
         scale: Option<f32>,
         sight: Sight,
     ) -> Result<Tensor> {
-        let o = self.attention_in(k, v, heads, scale, sight, None)?;
+        let o = self.attention_in(k, v, heads, scale, sight, None, None)?;
         let wants = [self, k, v].map(Tensor::wants_gradient);
         if o.is_empty() || !wants.contains(&true) {
             return Ok(o);
@@ -287,7 +296,8 @@ impl Tensor {
         Ok(o.made_by([self, k, v], move |o, g| Ok(kept.backward(o, g)?.map(Some))))
     }
 
-    /// The same, by `family` where one is given.
+    /// The same, by `family` where one is given, without the keys that a mask hides.
+    #[allow(clippy::too_many_arguments)] // what attention is of; the last two are seldom there
     fn attention_in(
         &self,
         k: &Tensor,
@@ -295,6 +305,7 @@ impl Tensor {
         heads: usize,
         scale: Option<f32>,
         sight: Sight,
+        mask: Option<&Tensor>,
         family: Option<Family>,
     ) -> Result<Tensor> {
         let wrong = |detail: String| Error::shape("attention", detail);
@@ -337,6 +348,7 @@ impl Tensor {
             }
         };
         let scale = scale.unwrap_or_else(|| unit_scale(width));
+        masked::check(mask, self, k, width, sight)?;
         if width > MAX_WIDTH {
             return self.detach().wide_attention(&k.detach(), &v.detach(), heads, scale, sight);
         }
@@ -358,7 +370,7 @@ impl Tensor {
                 Sight::Temporal { frames } => (frames, frames, group.len() * m),
             };
             let sizes = Sizes { attentions, heads, queries, keys, width };
-            let family = family.unwrap_or_else(|| Family::choose(self.gpu(), &sizes));
+            let family = family.unwrap_or_else(|| Family::choose(self.gpu(), &sizes, mask.is_some()));
             let tiles = family.tiles(queries as u32);
             let image = per_unit(m * c);
             let token = per_unit(c);
@@ -421,12 +433,15 @@ impl Tensor {
                     [self.window(q_elements.clone()), k, v]
                 }
             };
+            let mask = masked::of_sets(mask, &group)?;
+            let mut inputs = inputs.to_vec();
+            inputs.extend(mask.as_ref().map(Tensor::binding));
             let read = match texels {
                 Some(_) => Read::Texel,
                 None if wide => Read::Four,
                 None => Read::One,
             };
-            let form = Form { family, vectors: sizes.vectors(), read };
+            let form = Form { family, vectors: sizes.vectors(), read, masked: mask.is_some() };
             let variant = Variant { scalar: self.scalar("attention")?, width: 4, workgroup: family.lanes() };
             self.gpu().run(&Launch {
                 program: Program::generated("attention", "forward", variant, form.key(), &|| form.text()),
@@ -527,7 +542,7 @@ mod tests {
         };
         let (q_gpu, k_gpu, v_gpu) =
             (tensor([b, m, c], &q), tensor([b_keys, n, c], &k), tensor([b_keys, n, c], &v));
-        let o = q_gpu.attention_in(&k_gpu, &v_gpu, heads, None, sight, family).unwrap();
+        let o = q_gpu.attention_in(&k_gpu, &v_gpu, heads, None, sight, None, family).unwrap();
         assert_eq!(o.dtype(), dtype);
         let want = reference(&q, &k, &v, [b, m, heads, width], |image, query| match sight {
             Sight::All => (0..n).map(|key| image / (b / b_keys) * n + key).collect(),
@@ -730,13 +745,16 @@ mod tests {
             for (family, &read) in
                 families.iter().flat_map(|family| reads.iter().map(move |read| (family, read)))
             {
-                let form = Form { family: *family, vectors, read };
-                assert!(keys.insert((form.key(), width % 4)), "{form:?} shares its key");
-                for scalar in [Scalar::F32, Scalar::F16] {
-                    let variant = Variant { scalar, width: 4, workgroup: family.lanes() };
-                    let generate = || form.text();
-                    let program = Program::generated("attention", "forward", variant, form.key(), &generate);
-                    validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                let walks = matches!(family, Family::Held { .. } | Family::Walked { .. });
+                for masked in if walks { &[false][..] } else { &[false, true] } {
+                    let form = Form { family: *family, vectors, read, masked: *masked };
+                    assert!(keys.insert((form.key(), width % 4)), "{form:?} shares its key");
+                    for scalar in [Scalar::F32, Scalar::F16] {
+                        let variant = Variant { scalar, width: 4, workgroup: family.lanes() };
+                        let text = || form.text();
+                        let program = Program::generated("attention", "forward", variant, form.key(), &text);
+                        validate(&format!("{form:?} {scalar:?}"), &program.text(true), Params::FIELDS);
+                    }
                 }
             }
         }

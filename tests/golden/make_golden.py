@@ -617,7 +617,15 @@ class Maker:
             print(f"  DE of {length} samples agrees with the published values to {worst:.1e}")
 
 
-GROUPS = ("eeg", "scheduler", "unet3d", "unet2d", "vae", "clip", "tokenizer", "features")
+    # ---- NeuroVision ----
+
+    def neurovision(self):
+        import neurovision
+
+        neurovision.Maker(self, rng_for, evaluate).all()
+
+
+GROUPS = ("eeg", "scheduler", "unet3d", "unet2d", "vae", "clip", "tokenizer", "features", "neurovision")
 
 
 def main():

@@ -7,8 +7,9 @@ use std::fmt::Write;
 /// Vectors that are merged at once.
 const AT_ONCE: u32 = 4;
 
-/// Heads of `vectors` x 4 elements, `lanes` invocations, a power of two of at least 8, to a query.
-pub(super) fn product(vectors: u32, lanes: u32) -> String {
+/// Heads of `vectors` x 4 elements, `lanes` invocations, a power of two of at least 8, to a query; `masked` hides some
+/// keys.
+pub(super) fn product(vectors: u32, lanes: u32, masked: bool) -> String {
     let mut w = format!(
         "var<workgroup> tops: array<f32, {lanes}>;\n\
          var<workgroup> sums: array<f32, {lanes}>;\n\
@@ -32,7 +33,16 @@ pub(super) fn product(vectors: u32, lanes: u32) -> String {
     line!(w, "        let base0 = key_at(keys, key); let base1 = key_at(keys, min(key + {lanes}u, last));");
     for j in 0..2 {
         let terms: Vec<_> = (0..vectors).map(|d| format!("dot(q{d}, read_k(base{j}, {d}u))")).collect();
-        line!(w, "        let s{j} = {};", terms.join(" + "));
+        let score = terms.join(" + ");
+        match masked {
+            // A key past the last one is read as the last, and is no key either.
+            true => line!(
+                w,
+                "        let s{j} = select(LEAST, {score}, key + {0}u <= last && is_seen(n, key + {0}u));",
+                j * lanes
+            ),
+            false => line!(w, "        let s{j} = {score};"),
+        }
     }
     line!(
         w,
@@ -80,8 +90,9 @@ pub(super) fn product(vectors: u32, lanes: u32) -> String {
             w,
             "        }}\n        workgroupBarrier();\n    }}\n\
              \x20   if (lane < {count}u && place.n < params.attentions) {{\n\
-             \x20       write_o(q_at, {first}u + lane, parts[lane] * (1.0 / sums[0]));\n    }}\n\
-             \x20   workgroupBarrier();"
+             \x20       write_o(q_at, {first}u + lane, parts[lane] * ({}));\n    }}\n\
+             \x20   workgroupBarrier();",
+            super::masked::share("sums[0]", "top", masked)
         );
     }
     line!(w, "}}");

@@ -29,8 +29,8 @@ pub(super) fn small_split(vectors: u32) -> u32 {
     if vectors < 2 { 1 } else { 2 }
 }
 
-/// Heads of `vectors` x 4 elements; `queries` of each lane; `split` lanes load a key.
-pub(super) fn product(vectors: u32, queries: u32, split: u32) -> String {
+/// Heads of `vectors` x 4 elements; `queries` of each lane; `split` lanes load a key; `masked` hides some.
+pub(super) fn product(vectors: u32, queries: u32, split: u32, masked: bool) -> String {
     let (keys, own, tile) = (LANES / split, vectors.div_ceil(split), LANES * queries);
     let mut w = String::new();
     line!(
@@ -80,9 +80,13 @@ pub(super) fn product(vectors: u32, queries: u32, split: u32) -> String {
             }
         }
     }
+    if masked {
+        (0..keys).for_each(|j| line!(w, "        let seen{j} = is_seen(place.n, start + {j}u);"));
+    }
     for i in 0..queries {
         for j in 0..keys {
-            line!(w, "        s{i}_{j} = select(LEAST, s{i}_{j}, start + {j}u <= last{i});");
+            let seen = if masked { format!(" && seen{j}") } else { String::new() };
+            line!(w, "        s{i}_{j} = select(LEAST, s{i}_{j}, start + {j}u <= last{i}{seen});");
         }
         let top = (0..keys).fold(format!("m{i}"), |top, j| format!("max({top}, s{i}_{j})"));
         line!(w, "        let top{i} = {top};\n        let shrink{i} = exp2(m{i} - top{i}); m{i} = top{i};");
@@ -102,7 +106,8 @@ pub(super) fn product(vectors: u32, queries: u32, split: u32) -> String {
     }
     line!(w, "    }}");
     for i in 0..queries {
-        line!(w, "    if (query{i} < params.queries) {{ let part = 1.0 / l{i};");
+        let part = super::masked::share(&format!("l{i}"), &format!("m{i}"), masked);
+        line!(w, "    if (query{i} < params.queries) {{ let part = {part};");
         for d in 0..vectors {
             line!(w, "        write_o(q_at{i}, {d}u, o{i}_{d} * part);");
         }

@@ -65,8 +65,8 @@ impl Tile {
         keys.div_ceil(tile as usize) * (1 + tile / STEP + staging) as usize
     }
 
-    /// The unrolled product.
-    pub(super) fn product(self, vectors: u32) -> String {
+    /// The unrolled product; `masked` hides some keys.
+    pub(super) fn product(self, vectors: u32, masked: bool) -> String {
         let Tile { queries, split, lanes, meeting } = self;
         let ((pitch, own), tile) = (self.pitch(vectors), self.keys(vectors));
         let staged = tile * pitch;
@@ -136,9 +136,13 @@ impl Tile {
         }
         let names: Vec<_> = each().map(|(i, j)| format!("s{i}_{j}")).collect();
         lanes::meet(&mut w, meeting, split, lanes, &names);
+        if masked {
+            (0..STEP).for_each(|j| line!(w, "        let seen{j} = is_seen(n, seen + {j}u);"));
+        }
         for i in 0..queries {
             for j in 0..STEP {
-                line!(w, "        s{i}_{j} = select(LEAST, s{i}_{j}, seen + {j}u <= last{i});");
+                let also = if masked { format!(" && seen{j}") } else { String::new() };
+                line!(w, "        s{i}_{j} = select(LEAST, s{i}_{j}, seen + {j}u <= last{i}{also});");
             }
             let top = (0..STEP).fold(format!("m{i}"), |top, j| format!("max({top}, s{i}_{j})"));
             line!(
@@ -162,9 +166,10 @@ impl Tile {
         }
         line!(w, "        }}\n        workgroupBarrier();\n    }}");
         for i in 0..queries {
+            let share = super::masked::share(&format!("l{i}"), &format!("m{i}"), masked);
             line!(
                 w,
-                "    if (query{i} < params.queries && place.n < params.attentions) {{ let share = 1.0 / l{i};"
+                "    if (query{i} < params.queries && place.n < params.attentions) {{ let share = {share};"
             );
             for d in 0..own {
                 line!(

@@ -112,7 +112,8 @@ pub fn sweep(folder: &Path) -> Result<()> {
     for entry in entries {
         let path = entry.map_err(Error::read(folder))?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")) {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.map_err(Error::write(&path))?;
         }
     }

@@ -55,8 +55,13 @@ impl Examples {
             return Err(Error::shape("examples", detail));
         }
         let cols = if input == Input::Raw { window } else { 5 };
-        let mut examples =
-            Examples { data: Vec::new(), rows: clips.n_channels, cols, labels: Vec::new(), clips: Vec::new() };
+        let mut examples = Examples {
+            data: Vec::new(),
+            rows: clips.n_channels,
+            cols,
+            labels: Vec::new(),
+            clips: Vec::new(),
+        };
         for (clip, label) in labels.iter().enumerate() {
             let (Some(label), Some(data)) = (label, clips.segment(clip)) else { continue };
             let (cut, n) = windows::sliding(data, clips.n_channels, window, step)?;

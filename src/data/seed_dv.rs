@@ -121,8 +121,12 @@ impl std::str::FromStr for Task {
         Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
             let names = Task::ALL.map(|(name, _)| name);
             let near = nearest(text, names.into_iter()).map(|near| format!("; did you mean '{near}'?"));
-            let detail =
-                format!("'{}' is none of {}{}", text.escape_debug(), names.join(", "), near.unwrap_or_default());
+            let detail = format!(
+                "'{}' is none of {}{}",
+                text.escape_debug(),
+                names.join(", "),
+                near.unwrap_or_default()
+            );
             Error::setting("task", detail)
         })
     }
@@ -175,7 +179,9 @@ impl SeedDv {
         let path = self.path(subject)?;
         let options = Options { units: self.units, wanted: None, ..Options::seed_dv() };
         let clips = Recordings::load(path, &options)?.segments(Cut::CLIPS)?;
-        if !clips.n.is_multiple_of(BLOCK_CLIPS) || !matches!(clips.origins[0], crate::signal::Origin::Clip { .. }) {
+        if !clips.n.is_multiple_of(BLOCK_CLIPS)
+            || !matches!(clips.origins[0], crate::signal::Origin::Clip { .. })
+        {
             return Err(Error::format(path, WANTED_SHAPE));
         }
         Ok(clips)
@@ -249,7 +255,11 @@ fn recordings_in(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
         }
     }
     let number = |name: &str| {
-        name.trim_start_matches("sub").chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>()
+        name.trim_start_matches("sub")
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+            .parse::<u64>()
     };
     found.sort_by_key(|(name, _)| (number(name).unwrap_or(u64::MAX), name.clone()));
     Ok(found)
@@ -268,7 +278,10 @@ mod tests {
         let cluster = |class: i64| Task::Cluster.class(class as f64).unwrap().unwrap();
         assert_eq!([1, 7, 8, 11, 12, 35, 36, 40].map(cluster), [0, 0, 1, 1, 2, 7, 8, 8]);
         assert_eq!((Task::Colour.class(0.0), Task::Colour.class(6.0)), (Some(None), Some(Some(5))));
-        assert_eq!((Task::FastSlow.class(1.799), Task::FastSlow.class(1.7989)), (Some(Some(1)), Some(Some(0))));
+        assert_eq!(
+            (Task::FastSlow.class(1.799), Task::FastSlow.class(1.7989)),
+            (Some(Some(1)), Some(Some(0)))
+        );
         assert_eq!((Task::Numbers.class(3.0), Task::Face.class(2.0)), (Some(Some(2)), None));
         assert!("40".parse::<Task>().is_err() && "color".parse::<Task>().unwrap() == Task::Colour);
     }

@@ -39,14 +39,14 @@ pub struct Fold {
 /// Errors: [`Error::Setting`] for fewer than three groups, which leave nothing to train on.
 pub fn folds(n: usize, protocol: Protocol) -> Result<Vec<Fold>> {
     if n < 3 {
-        let detail = format!("{n} blocks cannot be split in training, validation and test, wanted at least 3");
+        let detail =
+            format!("{n} blocks cannot be split in training, validation and test, wanted at least 3");
         return Err(Error::setting("folds", detail));
     }
     let fold = |test: usize| {
         let validation = (test + n - 1) % n;
-        let learns = |&group: &usize| {
-            group != test && (protocol == Protocol::Original || group != validation)
-        };
+        let learns =
+            |&group: &usize| group != test && (protocol == Protocol::Original || group != validation);
         Fold { train: (0..n).filter(learns).collect(), validation: vec![validation], test: vec![test] }
     };
     Ok((0..n).map(fold).collect())
@@ -114,7 +114,10 @@ mod tests {
             assert!(!fold.train.contains(&fold.test[0]) && !fold.train.contains(&fold.validation[0]));
         }
         let original = &folds(7, Protocol::Original).unwrap()[3];
-        assert_eq!((original.train.len(), original.train.contains(&2), original.train.contains(&3)), (6, true, false));
+        assert_eq!(
+            (original.train.len(), original.train.contains(&2), original.train.contains(&3)),
+            (6, true, false)
+        );
         assert!(folds(2, Protocol::Clean).is_err());
     }
 

@@ -94,8 +94,8 @@ fn rows(op: &str, x: &Tensor, y: &Tensor) -> Result<[Tensor; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Gpu;
-    use crate::testing::{assert_close, assert_gradients, gpu, random_from};
+    use crate::gpu::{Gpu, Options};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random_from};
 
     fn mse_reference(x: &[f64], y: &[f64]) -> f64 {
         x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum::<f64>() / x.len() as f64
@@ -266,6 +266,36 @@ mod tests {
             let dx = loss.backward().unwrap().take(&x).unwrap();
             assert_close(&dx.to_vec().unwrap(), &gradient, 1e-6, "gradient");
         }
+    }
+
+    #[test]
+    fn steps_leave_nothing_behind() {
+        let Some(gpu) = gpu_with(Options::default()) else { return };
+        let tensor = |seed, shape: &[usize]| {
+            Tensor::new(&gpu, shape, &random_from(seed, shape.iter().product(), 1.0)).unwrap().parameter()
+        };
+        let (table, gain, shift) = (tensor(1, &[9, 8]), tensor(2, &[8]), tensor(3, &[8]));
+        let running = [tensor(4, &[8]).detach(), tensor(5, &[8]).detach()];
+        // Every op of the losses and most others, forward and back.
+        let step = |at: u64| -> Result<()> {
+            let x = table.embedding(&[3, 1, 4, 1, 5, 8], &[6])?;
+            let x = x.batch_norm_training(&running[0], &running[1], &gain, &shift, 0.1, 1e-5)?.y;
+            let x = x.dropout(0.25, 7, at)?.permute(&[1, 0])?.pad(&[(0, 0), (1, 1)])?.narrow(1, 1, 6)?;
+            let x = Tensor::concat(&[&x.permute(&[1, 0])?.gelu()?, &x.permute(&[1, 0])?], 1)?.geglu()?;
+            let y = x.amax(&[1])?.reshape(&[6, 1])?.expand(&[6, 8])?;
+            let y = Tensor::combine(&[(&y, 0.5), (&x.softmax()?, 2.0), (&x.log_softmax()?.exp()?, 1.0)])?;
+            let loss =
+                mse(&x, &y)?.add(&cosine(&x, &y)?)?.add(&info_nce(&x, &y, Temperature::Fixed(0.5))?)?;
+            let gradients = loss.add(&x.cross_entropy(&[0, 1, 2, 3, 4, 5], 0.1)?)?.backward()?;
+            assert!([&table, &gain, &shift].iter().all(|p| gradients.get(p).is_some()));
+            Ok(())
+        };
+        step(0).unwrap();
+        let before = gpu.live_buffers();
+        (1..40).for_each(|at| step(at).unwrap());
+        assert_eq!(gpu.live_buffers(), before);
+        drop((table, gain, shift, running));
+        assert_eq!(gpu.live_buffers(), 0);
     }
 
     #[test]

@@ -129,8 +129,7 @@ mod tests {
         let mut want: Vec<[f64; 3]> = start.iter().map(|&p| [p.into(), 0.0, 0.0]).collect();
         for t in 1..=5 {
             let gradient = random_from(100 + t, n, 1.0);
-            [p, m, v] =
-                p.adam(&there(&gradient), [&m, &v], &clip, [rate, decay], &settings, t).unwrap();
+            [p, m, v] = p.adam(&there(&gradient), [&m, &v], &clip, [rate, decay], &settings, t).unwrap();
             for ([p, m, v], &g) in want.iter_mut().zip(&gradient) {
                 let mut g = f64::from(g) * factor;
                 if decoupled {
@@ -173,7 +172,8 @@ mod tests {
         let make = |shape: &[usize], dtype| Tensor::empty(&gpu, shape, dtype).unwrap();
         let (p, clip) = (make(&[6], DType::F32), make(&[2], DType::F32));
         let settings = Adam { betas: [0.9, 0.999], eps: 1e-8, decoupled: true };
-        let step = |g: &Tensor, m: &Tensor, clip: &Tensor, t| p.adam(g, [m, &p], clip, [0.1, 0.0], &settings, t);
+        let step =
+            |g: &Tensor, m: &Tensor, clip: &Tensor, t| p.adam(g, [m, &p], clip, [0.1, 0.0], &settings, t);
         assert!(step(&p, &p, &clip, 1).is_ok());
         assert!(step(&p, &p, &clip, 0).is_err());
         assert!(step(&make(&[2, 3], DType::F32), &p, &clip, 1).is_err());

@@ -109,8 +109,7 @@ mod tests {
     fn case(gpu: &Gpu, sizes: &[usize], scale: f64, largest: f64) {
         let values: Vec<Vec<f32>> =
             sizes.iter().enumerate().map(|(at, &n)| random_from(at as u64, n, 1.0)).collect();
-        let there: Vec<Tensor> =
-            values.iter().map(|v| Tensor::new(gpu, &[v.len()], v).unwrap()).collect();
+        let there: Vec<Tensor> = values.iter().map(|v| Tensor::new(gpu, &[v.len()], v).unwrap()).collect();
         let result = Tensor::clip(&there.iter().collect::<Vec<_>>(), scale, largest).unwrap();
         let squares: f64 = values.iter().flatten().map(|&v| f64::from(v).powi(2)).sum();
         let norm = squares.sqrt() * scale;

@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn many_classes_are_all_counted_or_refused() {
+        let Some(gpu) = gpu() else { return };
+        // More than one subgroup's loops may turn.
+        check(&gpu, 1, 530_001, 0.1);
+        let plan = gpu.planner();
+        let x = Tensor::empty(&plan, &[1, 5_000_000], DType::F32).unwrap();
+        assert!(matches!(x.cross_entropy(&[0], 0.0), Err(Error::Limit { .. })));
+    }
+
+    #[test]
     fn f16_logits_have_an_f32_loss() {
         let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
         let ids = ids_below(40, 9);

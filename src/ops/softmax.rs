@@ -146,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn gradients_of_a_long_row() {
+        let Some(gpu) = gpu() else { return };
+        // More than one subgroup's loops may turn. One value stands out, so that the gradient there is not lost.
+        let cols = 530_001;
+        let mut x = random(&[1, cols], 1.0);
+        x[0] = 13.0;
+        let inputs: [(&[usize], &[f32]); 1] = [(&[1, cols], &x)];
+        assert_gradients(&gpu, &inputs, |x| x[0].softmax(), |x| reference(&x[0], cols), 1e-5, "long");
+        // The sum of half a million values of dy is some hundreds, rounded at 3e-5.
+        let log = |x: &[Vec<f64>]| log_reference(&x[0], cols);
+        assert_gradients(&gpu, &inputs, |x| x[0].log_softmax(), log, 1e-4, "log, long");
+    }
+
+    #[test]
     fn f16_with_its_gradients() {
         let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
         for cols in [7, 36] {

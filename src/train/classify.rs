@@ -296,14 +296,19 @@ impl<'a> Run<'a> {
     }
 
     fn interrupted(&self) -> Error {
-        Error::Interrupted(format!("{} is kept at epoch {}; --resume goes on", self.unit.name(), self.state.epoch))
+        Error::Interrupted(format!(
+            "{} is kept at epoch {}; --resume goes on",
+            self.unit.name(),
+            self.state.epoch
+        ))
     }
 
     /// Indices of each batch of an epoch: the same for the same seed. A rest of one example is left out: a batch norm
     /// learns nothing from it.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
         let order = shuffled(self.sets[0].len(), self.unit.seed, 16 + epoch as u64);
-        let mut batches: Vec<Vec<usize>> = order.chunks(self.recipe.batch_size).map(<[usize]>::to_vec).collect();
+        let mut batches: Vec<Vec<usize>> =
+            order.chunks(self.recipe.batch_size).map(<[usize]>::to_vec).collect();
         if batches.len() > 1 {
             batches.pop_if(|last| last.len() == 1);
         }
@@ -316,7 +321,8 @@ impl<'a> Run<'a> {
         let x = upload(self.trainer.gpu(), &batch)?;
         let ids: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
         let (config, smoothing) = (self.config, self.recipe.label_smoothing);
-        let loss = |weights: &Weights, _| eeg_model(weights, config)?.forward(&[&x])?.cross_entropy(&ids, smoothing);
+        let loss =
+            |weights: &Weights, _| eeg_model(weights, config)?.forward(&[&x])?.cross_entropy(&ids, smoothing);
         Ok(self.trainer.step(rate, loss)?.loss)
     }
 
@@ -355,15 +361,18 @@ impl<'a> Run<'a> {
             validation_accuracy: accuracy,
             learning_rate: self.recipe.rates.at(last) * share,
         };
-        let is_better = self.state.epochs.get(self.state.best_epoch).is_none_or(|best| {
-            (accuracy, -loss) > (best.validation_accuracy, -best.validation_loss)
-        });
+        let is_better = self
+            .state
+            .epochs
+            .get(self.state.best_epoch)
+            .is_none_or(|best| (accuracy, -loss) > (best.validation_accuracy, -best.validation_loss));
         self.state.epochs.push(epoch);
         if is_better {
             self.state.best_epoch = self.state.epoch;
             let read = |tensor: &Tensor| Ok((tensor.shape().to_vec(), tensor.to_vec()?));
             let all = self.trainer.parameters().iter();
-            self.best = all.map(|(name, tensor)| Ok((name.to_string(), read(tensor)?))).collect::<Result<_>>()?;
+            self.best =
+                all.map(|(name, tensor)| Ok((name.to_string(), read(tensor)?))).collect::<Result<_>>()?;
         }
         if let Some(plateau) = &mut self.plateau {
             plateau.see(accuracy);
@@ -390,14 +399,16 @@ impl<'a> Run<'a> {
     /// The best epoch's weights on the test set.
     fn test(&self, task: Task) -> Result<UnitResult> {
         let gpu = self.trainer.gpu();
-        let tensors = self.best.iter().map(|(name, (shape, values))| {
-            Ok((name.clone(), Tensor::new(gpu, shape, values)?))
-        });
+        let tensors = self
+            .best
+            .iter()
+            .map(|(name, (shape, values))| Ok((name.clone(), Tensor::new(gpu, shape, values)?)));
         let parameters = std::sync::Arc::new(nn::Parameters::new(tensors.collect::<Result<_>>()?));
         let weights = Weights::from_parameters(gpu, &parameters, self.recipe.precision, None);
         let set = &self.sets[2];
         let logits = self.logits(&weights, set)?;
-        let ranks: Vec<usize> = logits.iter().zip(&set.labels).map(|(row, &label)| rank(row, label)).collect();
+        let ranks: Vec<usize> =
+            logits.iter().zip(&set.labels).map(|(row, &label)| rank(row, label)).collect();
         let share = |k: usize| ranks.iter().filter(|&&rank| rank < k).count() as f64 / ranks.len() as f64;
         // Windows of a clip stand together: their mean is the clip's.
         let mut by_clip: BTreeMap<usize, (usize, Vec<f32>)> = BTreeMap::new();
@@ -425,9 +436,10 @@ impl<'a> Run<'a> {
     fn keep(&self, folder: &Path, config: &Config, scaling: &Scaling) -> Result<()> {
         files::make_folder_atomically(&folder.join("model"), |folder| {
             config.write(folder.join("config.json"))?;
-            let tensors = self.best.iter().map(|(name, (shape, values))| {
-                NewTensor::from_f32(name.clone(), shape.clone(), values)
-            });
+            let tensors = self
+                .best
+                .iter()
+                .map(|(name, (shape, values))| NewTensor::from_f32(name.clone(), shape.clone(), values));
             weights::write(folder.join("model.safetensors"), tensors.collect(), &BTreeMap::new())?;
             let scaler = scaling.scaler();
             let [mean, scale] =
@@ -564,8 +576,13 @@ mod tests {
     #[test]
     fn shuffled_labels_keep_their_runs() {
         let labels: Vec<usize> = (0..40).flat_map(|label| [label; 5]).collect();
-        let mut set =
-            Examples { data: vec![0.0; 200], rows: 1, cols: 1, labels: labels.clone(), clips: (0..200).collect() };
+        let mut set = Examples {
+            data: vec![0.0; 200],
+            rows: 1,
+            cols: 1,
+            labels: labels.clone(),
+            clips: (0..200).collect(),
+        };
         shuffle_labels(&mut set, 1, 2);
         assert_ne!(set.labels, labels);
         assert!(set.labels.chunks(5).all(|run| run.iter().all(|label| label == &run[0])));

@@ -99,7 +99,8 @@ impl Optimizer {
                 }
                 (Rule::Adam(settings), [mean, square]) => {
                     let both = [mean, square];
-                    let [new, mean, square] = value.adam(&gradient, both, clip, rates, settings, self.steps)?;
+                    let [new, mean, square] =
+                        value.adam(&gradient, both, clip, rates, settings, self.steps)?;
                     *state = vec![mean, square];
                     new
                 }

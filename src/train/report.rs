@@ -267,7 +267,8 @@ pub fn markdown(summaries: &[Summary]) -> String {
     for s in summaries {
         let spread = if s.n_subjects > 1 { format!(" ± {:.1}", 100.0 * s.top1_std) } else { String::new() };
         let least = 1.0 / (1 + s.n_permutations) as f64;
-        let p = if s.p_value <= least { format!("< {:.1e}", 1.5 * least) } else { format!("{:.3}", s.p_value) };
+        let p =
+            if s.p_value <= least { format!("< {:.1e}", 1.5 * least) } else { format!("{:.3}", s.p_value) };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {:.1}{spread} % | {} | {} | {} | {p} | {} | {} | {} |",
@@ -284,9 +285,9 @@ pub fn markdown(summaries: &[Summary]) -> String {
         );
     }
     for original in summaries.iter().filter(|s| s.protocol == "original") {
-        let clean = summaries.iter().find(|s| {
-            s.protocol == "clean" && (&s.model, &s.task) == (&original.model, &original.task)
-        });
+        let clean = summaries
+            .iter()
+            .find(|s| s.protocol == "clean" && (&s.model, &s.task) == (&original.model, &original.task));
         if let Some(clean) = clean {
             let points = 100.0 * (original.top1 - clean.top1);
             let _ = writeln!(
@@ -337,8 +338,9 @@ mod tests {
 
     #[test]
     fn a_real_link_is_seen_and_none_is_not() {
-        let good: Vec<UnitResult> =
-            (0..3).map(|fold| result(fold, false, |at, class| if at % 3 == 0 { class } else { at % 40 })).collect();
+        let good: Vec<UnitResult> = (0..3)
+            .map(|fold| result(fold, false, |at, class| if at % 3 == 0 { class } else { at % 40 }))
+            .collect();
         let summary = summarise(&good.iter().collect::<Vec<_>>(), 999, 1).unwrap();
         assert!(summary.top1 > 0.3 && summary.p_value <= 0.001, "{summary:?}");
         assert_eq!((summary.n_subjects, summary.n_units, summary.n_clips), (2, 3, 600));

@@ -54,7 +54,12 @@ impl Trainer {
     /// Before the first step. `parameters` that are [`Tensor::is_parameter`] learn.
     ///
     /// Errors: [`Error::Setting`] for settings that make no sense.
-    pub fn new(gpu: &Gpu, parameters: Parameters, optimizer: Optimizer, settings: Settings) -> Result<Trainer> {
+    pub fn new(
+        gpu: &Gpu,
+        parameters: Parameters,
+        optimizer: Optimizer,
+        settings: Settings,
+    ) -> Result<Trainer> {
         settings.rates.check()?;
         if settings.accumulate == 0 {
             return Err(Error::setting("accumulate", "wanted at least 1, got 0"));
@@ -183,9 +188,10 @@ impl Trainer {
             let new = Tensor::new(&self.gpu, shape, values)?;
             changed.push((name.to_string(), if tensor.is_parameter() { new.parameter() } else { new }));
         }
-        let state = snapshot.optimizer.iter().map(|(name, (shape, values))| {
-            Ok((name.clone(), Tensor::new(&self.gpu, shape, values)?))
-        });
+        let state = snapshot
+            .optimizer
+            .iter()
+            .map(|(name, (shape, values))| Ok((name.clone(), Tensor::new(&self.gpu, shape, values)?)));
         let state: BTreeMap<String, Tensor> = state.collect::<Result<_>>()?;
         let parameters = Arc::get_mut(&mut self.parameters).expect("no weights are about between steps");
         parameters.update(changed);

@@ -116,7 +116,8 @@ impl Shard {
                 Error::setting(name, format!("'{}' is not a whole number", text.escape_debug()))
             }),
         };
-        let (Some(id), Some(count)) = (number("SLURM_ARRAY_TASK_ID")?, number("SLURM_ARRAY_TASK_COUNT")?) else {
+        let (Some(id), Some(count)) = (number("SLURM_ARRAY_TASK_ID")?, number("SLURM_ARRAY_TASK_COUNT")?)
+        else {
             return Ok(Shard::WHOLE);
         };
         let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
@@ -133,7 +134,12 @@ impl Shard {
 
     /// The units of this shard.
     pub fn pick(self, units: Vec<Unit>) -> Vec<Unit> {
-        units.into_iter().enumerate().filter(|(nth, _)| nth % self.of == self.at).map(|(_, unit)| unit).collect()
+        units
+            .into_iter()
+            .enumerate()
+            .filter(|(nth, _)| nth % self.of == self.at)
+            .map(|(_, unit)| unit)
+            .collect()
     }
 }
 
@@ -192,7 +198,8 @@ mod tests {
             })
         };
         assert_eq!(slurm(&[]).unwrap(), Shard::WHOLE);
-        let array = &[("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_COUNT", "4")];
+        let array =
+            &[("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_COUNT", "4")];
         assert_eq!(slurm(array).unwrap(), Shard { at: 2, of: 4 });
         assert!(slurm(&[("SLURM_ARRAY_TASK_ID", "9"), ("SLURM_ARRAY_TASK_COUNT", "4")]).is_err());
     }

@@ -207,7 +207,8 @@ struct Merged {
 
 pub(super) fn compare(args: &Args, shell: &Shell) -> Result<()> {
     let file = SettingsFile::open(args.config.as_deref(), &KNOWN)?;
-    let n_models = if args.model.is_empty() { file.words("model")?.map_or(0, |m| m.len()) } else { args.model.len() };
+    let n_models =
+        if args.model.is_empty() { file.words("model")?.map_or(0, |m| m.len()) } else { args.model.len() };
     if n_models < 2 {
         return Err(Error::setting("--model", "compare wants two models or more, such as ShallowNet,EEGNet"));
     }
@@ -264,7 +265,8 @@ fn run_one(
     let (examples, fold, clips_per_group) = source.of(unit, task)?;
     let mut recipe = merged.recipe.clone();
     recipe.input = input_of(&unit.model, merged.input)?;
-    let n_train = (0..examples.len()).filter(|&at| fold.train.contains(&(examples.clips[at] / clips_per_group)));
+    let n_train =
+        (0..examples.len()).filter(|&at| fold.train.contains(&(examples.clips[at] / clips_per_group)));
     let steps = n_train.count().div_ceil(recipe.batch_size).max(1) * recipe.epochs;
     recipe.rates.course = course(&merged.schedule, steps as u64)?;
     let mut progress = Progress::new(shell.quiet, label, steps as u64);
@@ -331,7 +333,8 @@ impl Source<'_> {
             let n_blocks = examples.clips.iter().max().map_or(0, |clip| clip / per + 1);
             let mut folds = folds(n_blocks, unit.protocol())?;
             if unit.fold >= folds.len() {
-                let detail = format!("{} has blocks 0 to {}, got {}", unit.subject, folds.len() - 1, unit.fold);
+                let detail =
+                    format!("{} has blocks 0 to {}, got {}", unit.subject, folds.len() - 1, unit.fold);
                 return Err(Error::setting("folds", detail));
             }
             folds.swap_remove(unit.fold)
@@ -453,7 +456,9 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         (Some(dtype), _) => dtype,
         (None, None | Some("f32")) => Float::F32,
         (None, Some("f16")) => Float::F16,
-        (None, Some(other)) => return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'"))),
+        (None, Some(other)) => {
+            return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'")));
+        }
     };
     let protocols = if original { vec![Protocol::Clean, Protocol::Original] } else { vec![Protocol::Clean] };
     let controls = !(args.no_controls || file.switch("no-controls")?);
@@ -531,7 +536,8 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
     match std::fs::read(&path) {
         Ok(known) if known == text.as_bytes() => {}
         Ok(_) if !args.force => {
-            let detail = "was written by a run of other settings; give another --output, or --force to start anew";
+            let detail =
+                "was written by a run of other settings; give another --output, or --force to start anew";
             return Err(Error::format(&path, detail));
         }
         Ok(_) => {

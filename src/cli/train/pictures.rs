@@ -36,7 +36,8 @@ pub(super) fn write(output: &Path, group: &[&UnitResult], summary: &Summary) -> 
             ..Panel::default()
         },
     ];
-    let scene = plot::curves(&format!("{model}, {task}: mean of {} units", summary.n_units), "epoch", &panels)?;
+    let scene =
+        plot::curves(&format!("{model}, {task}: mean of {} units", summary.n_units), "epoch", &panels)?;
     scene.save(&output.join(format!("curves-{name}.png")))?;
     let mut text = String::from("epoch,train_loss,validation_loss,validation_accuracy\n");
     for (epoch, [train, validation, accuracy]) in curve.iter().enumerate() {

@@ -2,37 +2,16 @@
 //! Same as PyTorch `F.conv2d` (layout apart). A 1-D convolution has height 1; the pseudo-3-D convolutions of
 //! Tune-A-Video are this with frames counted as batch.
 //!
-//! Grouped convolutions (depthwise and those of the EEG networks) run one result per invocation.
+//! Grouped convolutions (depthwise and those of the EEG networks) run one result per invocation, see `grouped`.
+
+mod grouped;
 
 use super::gemm::{self, Epilogue, Image, Product};
 use super::pack::{Packed, SourceType};
-use super::{common, params, shaders};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Launch, Variant, Work};
+use crate::gpu::Gpu;
 use crate::tensor::{DType, Tensor};
 use std::fmt;
-
-const GROUPED: Kernel = Kernel::new("conv2d", "grouped", &[shaders!("conv2d"), common::INDEX]);
-
-params! {
-    struct Params {
-        count: u32,
-        channels: u32,
-        per_group: u32,
-        outputs: u32,
-        height: u32,
-        width: u32,
-        out_height: u32,
-        out_width: u32,
-        kernel_height: u32,
-        kernel_width: u32,
-        stride_y: u32,
-        stride_x: u32,
-        pad_top: u32,
-        pad_left: u32,
-        has_bias: u32,
-    }
-}
 
 /// Elements of unfolded windows held at once.
 const UNFOLDED: usize = 16 << 20;
@@ -168,7 +147,7 @@ impl ConvWeight {
             Form::Packed(Packed::from_tensor(weight, [outputs, per_group, taps])?)
         } else {
             let taps_first = weight.reshape(&[outputs, per_group, taps])?.permute(&[2, 1, 0])?;
-            let weight = taps_first.reshape(&[kernel_y, kernel_x, per_group, outputs])?;
+            let weight = taps_first.cast(DType::F32)?.reshape(&[kernel_y, kernel_x, per_group, outputs])?;
             Form::Grouped { weight, groups }
         };
         Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
@@ -190,8 +169,7 @@ impl ConvWeight {
 impl Tensor {
     /// [batch, height, width, channels] -> [batch, out height, out width, outputs]:
     /// `activation(conv(x) + bias) + residual`. The bias is `[outputs]`, or `[groups, outputs]` where consecutive
-    /// images share a row. Gradients flow to x, to the bias and to a weight made from a parameter; not yet through
-    /// grouped weights.
+    /// images share a row. Gradients flow to x, to the bias and to a weight made from a parameter.
     ///
     /// Errors: when the channels differ from the weight's or the window is larger than the padded image; for
     /// grouped weights when an activation or residual is asked for.
@@ -233,9 +211,9 @@ impl Tensor {
         let out_width = out(width, left + right, kernel_x, 1)?;
         let shape = [batch, out_height, out_width, outputs];
         gemm::check_epilogue("conv2d", &epilogue, &shape, self.dtype())?;
-        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         match &weight.form {
             Form::Packed(packed) => {
+                let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
                 let image = Image {
                     height,
                     width,
@@ -269,10 +247,7 @@ impl Tensor {
                 }
                 Ok(self.convolved(y, packed, weight.kernel, window, epilogue.bias))
             }
-            Form::Grouped { weight: taps, groups } => {
-                self.grouped(taps, *groups, window, &epilogue, &y)?;
-                Ok(y)
-            }
+            Form::Grouped { weight: taps, groups } => self.grouped(taps, *groups, window, &epilogue, shape),
         }
     }
 
@@ -290,9 +265,10 @@ impl Tensor {
         let wants =
             [self.wants_gradient(), packed.parameter.is_some(), bias.is_some_and(Tensor::wants_gradient)];
         let [w_shape, bias_shape] = [inputs[1], inputs[2]].map(|input| input.shape().to_vec());
+        let w_dtype = inputs[1].dtype();
         y.made_by(inputs, move |_, dy| {
             let dx = || x.conv2d_dx(&weight, kernel, window, dy);
-            let dw = || x.conv2d_dw(kernel, window, dy)?.reshape(&w_shape);
+            let dw = || x.conv2d_dw(kernel, window, dy)?.cast(w_dtype)?.reshape(&w_shape);
             let db = || gemm::bias_gradient(&dy.reshape(&[dy.len() / dy.dim(0), dy.dim(0)])?, &bias_shape);
             Ok([
                 wants[0].then(dx).transpose()?,
@@ -309,11 +285,18 @@ impl Tensor {
         let outputs = weight.n();
         let reversed = Packed::reversed(&weight.source()?, [outputs, channels, taps])?;
         let reach = |axis: usize| (kernel[axis] - 1) * window.dilation[axis];
-        // Zeros in front that would be negative are pixels of dy left out: the padding then held nothing of x.
-        let before = |axis: usize, pad: usize| reach(axis).checked_sub(pad);
-        let (Some(top), Some(left)) = (before(0, window.padding[0]), before(1, window.padding[2])) else {
-            let detail = format!("no gradient where padding {:?} is wider than the window", window.padding);
-            return Err(Error::shape("conv2d", detail));
+        // Zeros in front of dy, or the first pixels of it left out: there the padding held nothing of x.
+        let front = |axis: usize, pad: usize| {
+            let skipped = pad.saturating_sub(reach(axis)).div_ceil(window.stride[axis]);
+            (skipped, reach(axis) + skipped * window.stride[axis] - pad)
+        };
+        let ((skip_y, top), (skip_x, left)) = (front(0, window.padding[0]), front(1, window.padding[2]));
+        if skip_y >= dy.dim(2) || skip_x >= dy.dim(1) {
+            return Tensor::zeros(self.gpu(), self.shape(), dy.dtype());
+        }
+        let dy = match [skip_y, skip_x] {
+            [0, 0] => dy,
+            _ => &dy.narrow(1, skip_y, dy.dim(2) - skip_y)?.narrow(2, skip_x, dy.dim(1) - skip_x)?,
         };
         let dx = Tensor::empty(self.gpu(), self.shape(), dy.dtype())?;
         let image = Image {
@@ -377,67 +360,6 @@ impl Tensor {
         };
         let y = self.reshape(&[batch, 1, samples, channels])?.conv2d(weight, window, epilogue)?;
         y.reshape(&[batch, y.dim(1), y.dim(0)])
-    }
-
-    fn grouped(
-        &self,
-        taps: &Tensor,
-        groups: usize,
-        window: Window,
-        epilogue: &Epilogue,
-        y: &Tensor,
-    ) -> Result<()> {
-        let plain = epilogue.activation == super::unary::Activation::None
-            && epilogue.residual.is_none()
-            && epilogue.bias.is_none_or(|bias| bias.rank() == 1)
-            && window.dilation == [1, 1];
-        if !plain {
-            return Err(Error::shape("conv2d", "a grouped convolution takes a plain bias and nothing else"));
-        }
-        let &[kernel_height, kernel_width, per_group, outputs] = taps.shape() else {
-            unreachable!("grouped weights have four axes");
-        };
-        if kernel_height * kernel_width * per_group > super::MAX_TURNS {
-            return Err(Error::Limit {
-                what: "conv2d: a grouped window".into(),
-                needed: (kernel_height * kernel_width * per_group) as u64,
-                available_what: "the longest sum a kernel may walk".into(),
-                available: super::MAX_TURNS as u64,
-            });
-        }
-        let dims = |t: &Tensor| [t.dim(2), t.dim(1)].map(|d| d as u32);
-        let ([height, width], [out_height, out_width]) = (dims(self), dims(y));
-        let params = Params {
-            count: y.len() as u32,
-            channels: (per_group * groups) as u32,
-            per_group: per_group as u32,
-            outputs: outputs as u32,
-            height,
-            width,
-            out_height,
-            out_width,
-            kernel_height: kernel_height as u32,
-            kernel_width: kernel_width as u32,
-            stride_y: window.stride[0] as u32,
-            stride_x: window.stride[1] as u32,
-            pad_top: window.padding[0] as u32,
-            pad_left: window.padding[2] as u32,
-            has_bias: u32::from(epilogue.bias.is_some()),
-        };
-        let variant =
-            Variant { scalar: self.scalar("conv2d")?, width: 1, workgroup: self.gpu().flat_workgroup() };
-        let count = y.len() as u64;
-        self.gpu().run(&Launch {
-            program: GROUPED.program(variant),
-            params: params.as_bytes(),
-            inputs: &[self.binding(), taps.binding(), epilogue.bias.unwrap_or(taps).binding()],
-            outputs: &[y.binding()],
-            groups: self.gpu().grid("conv2d", count.div_ceil(u64::from(variant.workgroup)))?,
-            work: Work {
-                flops: 2 * count * (kernel_height * kernel_width * per_group) as u64,
-                bytes: self.bytes() + taps.bytes() + y.bytes(),
-            },
-        })
     }
 }
 
@@ -627,11 +549,6 @@ mod tests {
     }
 
     #[test]
-    fn shader_twin() {
-        crate::testing::shader_twin(&GROUPED, Params::FIELDS);
-    }
-
-    #[test]
     fn gradients_match_the_plain_loops() {
         let Some(gpu) = gpu() else { return };
         let windows = [
@@ -640,6 +557,10 @@ mod tests {
             ([1, 8, 8, 4], 5, [3, 3], Window { stride: [2, 2], padding: [0, 1, 0, 1], dilation: [1, 1] }),
             ([2, 1, 30, 2], 3, [1, 5], Window { stride: [1, 3], padding: [0, 0, 2, 2], dilation: [1, 2] }),
             ([3, 4, 4, 33], 65, [1, 1], Window::padded(0)),
+            // Padding wider than the window reaches.
+            ([2, 3, 4, 5], 6, [1, 1], Window::padded(2)),
+            ([1, 5, 4, 4], 3, [2, 2], Window { stride: [2, 3], padding: [4, 1, 3, 9], dilation: [1, 1] }),
+            ([1, 1, 1, 4], 3, [1, 1], Window { stride: [1, 1], padding: [0, 0, 3, 0], dilation: [1, 1] }),
         ];
         for (shape, outputs, kernel, window) in windows {
             let case = Case { x: shape, outputs, kernel, groups: 1, window };

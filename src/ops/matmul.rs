@@ -65,10 +65,11 @@ impl Tensor {
             epilogue.bias.is_some_and(Tensor::wants_gradient),
         ];
         let [w_shape, bias_shape] = [inputs[1], inputs[2]].map(|input| input.shape().to_vec());
+        let w_dtype = inputs[1].dtype();
         Ok(y.made_by(inputs, move |_, dy| {
             let (dy, rows_of_x) = (dy.reshape(&[rows, w.n])?, x.reshape(&[rows, k])?);
-            let dx = || dy.matmul(&w.source()?, false)?.reshape(x.shape());
-            let dw = || dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?.reshape(&w_shape);
+            let dx = || dy.matmul(&w.source()?.cast(dy.dtype())?, false)?.reshape(x.shape());
+            let dw = || dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?.cast(w_dtype)?.reshape(&w_shape);
             let db = || gemm::bias_gradient(&dy, &bias_shape);
             Ok([
                 wants[0].then(dx).transpose()?,

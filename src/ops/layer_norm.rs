@@ -1,6 +1,8 @@
 //! Layer normalisation over the last axis.      y = (x - mean) / sqrt(var + eps) * weight + bias
 //! Same as PyTorch `layer_norm(x, x.shape[-1:], weight, bias, eps)`. Statistics in f32, without cancellation.
 
+mod backward;
+
 use super::{check_vector, common, params, rows_of, shaders};
 use crate::error::Result;
 use crate::gpu::{Kernel, Launch, Program, Variant, Work};
@@ -75,7 +77,7 @@ fn forward(
 
 impl Tensor {
     /// [.., features] -> [.., features], each row with mean 0 and variance 1, then times `weight` and plus
-    /// `bias`, both `[features]`, f32, where given.
+    /// `bias`, both `[features]`, f32, where given. Gradients flow to all three.
     ///
     /// Errors: on a scalar, on ids, on other shapes or types of the vectors.
     pub fn layer_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
@@ -129,7 +131,13 @@ impl Tensor {
                 },
             })?;
         }
-        Ok(y)
+        let inputs = [Some(self), weight, bias].map(|input| input.unwrap_or(self));
+        let wants = [Some(self), weight, bias].map(|input| input.is_some_and(Tensor::wants_gradient));
+        if !wants.contains(&true) {
+            return Ok(y);
+        }
+        let (x, weight) = (self.detach(), weight.map(Tensor::detach));
+        Ok(y.made_by(inputs, move |_, dy| x.layer_norm_backward(dy, weight.as_ref(), eps, wants)))
     }
 
     /// True where the 8 lanes of a software adapter's subgroup can hold a row, in whole units each.
@@ -150,15 +158,16 @@ mod tests {
     use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin, validate};
 
     /// The same in f64 and plain loops.
-    fn reference(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f64> {
+    pub(super) fn reference<T: Copy + Into<f64>>(x: &[T], weight: &[T], bias: &[T], eps: f64) -> Vec<f64> {
         x.chunks(weight.len())
             .flat_map(|row| {
                 let count = row.len() as f64;
-                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-                let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
-                row.iter().zip(weight).zip(bias).map(move |((&v, &w), &b)| {
-                    (f64::from(v) - mean) / (var + eps).sqrt() * f64::from(w) + f64::from(b)
-                })
+                let mean = row.iter().map(|&v| v.into()).sum::<f64>() / count;
+                let var = row.iter().map(|&v| (v.into() - mean).powi(2)).sum::<f64>() / count;
+                row.iter()
+                    .zip(weight)
+                    .zip(bias)
+                    .map(move |((&v, &w), &b)| (v.into() - mean) / (var + eps).sqrt() * w.into() + b.into())
             })
             .collect()
     }

@@ -2,10 +2,13 @@
 //! Mean and variance of an image over all its positions and the channels of a group; equals PyTorch
 //! `group_norm`, but channels-last. Statistics in f32, without cancellation where the mean is large.
 
+mod backward;
+
 use super::{check_vector, common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Kernel, Launch, Scalar, Variant, Work};
 use crate::tensor::{DType, Tensor};
+use backward::Kept;
 use std::ops::Range;
 
 const MERGE: Kernel =
@@ -91,7 +94,8 @@ fn n_chunks(positions: usize, chunk: usize, stride: usize) -> usize {
 
 impl Tensor {
     /// [images, positions.., channels] -> the same, normalised within each image and group of channels, then
-    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are `[channels]`, f32.
+    /// y / (1 + exp(-y)) where `silu` asks for it. `weight` and `bias` are `[channels]`, f32. Gradients flow to all
+    /// three.
     ///
     /// Errors: below two axes, groups that do not divide the channels, other shapes or types of the vectors;
     /// [`Error::Limit`] for images no launch can walk.
@@ -137,10 +141,16 @@ impl Tensor {
         let merged = n_chunks(positions, merged_chunk, merged_stride);
         let merging = super::row_workgroup(self.gpu(), merged * group_channels, op)?;
         let rows_at_once = super::rows_per_invocation(self.gpu(), items, MOST_ROWS);
+        let wants = [self, weight, bias].map(Tensor::wants_gradient);
+        // Mean and scale of each image and channel, for the way back: the merge with weights of 1.
+        let ones = match wants.contains(&true) {
+            true => Some(Tensor::full(self.gpu(), &[channels], DType::F32, 1.0)?),
+            false => None,
+        };
+        let mut statistics = Vec::new();
         for first in (0..images).step_by(plan.images) {
             let n = plan.images.min(images - first);
             let parts = Tensor::empty(self.gpu(), &[n, slots, 2, channels], DType::F32)?;
-            let fold = Tensor::empty(self.gpu(), &[n, 2, channels], DType::F32)?;
             let params = |piece: &Range<usize>, skip, chunk: usize, stride: usize| Params {
                 units: units as u32,
                 images: n as u32,
@@ -198,14 +208,20 @@ impl Tensor {
             };
             let merging_params =
                 Params { slots: merged as u32, ..params(&whole, 0, merged_chunk, merged_stride) };
-            self.gpu().run(&Launch {
-                program: MERGE.program(Variant { workgroup: merging, scalar: Scalar::F32, width: 1 }),
-                params: merging_params.as_bytes(),
-                inputs: &[parts.binding(), weight.binding()],
-                outputs: &[fold.binding()],
-                groups: self.gpu().grid(op, (n * groups) as u64)?,
-                work: Work { flops: 4 * parts.len() as u64, bytes: parts.bytes() + fold.bytes() },
-            })?;
+            let merge = |weight: &Tensor| {
+                let fold = Tensor::empty(self.gpu(), &[n, 2, channels], DType::F32)?;
+                self.gpu().run(&Launch {
+                    program: MERGE.program(Variant { workgroup: merging, scalar: Scalar::F32, width: 1 }),
+                    params: merging_params.as_bytes(),
+                    inputs: &[parts.binding(), weight.binding()],
+                    outputs: &[fold.binding()],
+                    groups: self.gpu().grid(op, (n * groups) as u64)?,
+                    work: Work { flops: 4 * parts.len() as u64, bytes: parts.bytes() + fold.bytes() },
+                })?;
+                Ok(fold)
+            };
+            let fold = merge(weight)?;
+            statistics.extend(ones.as_ref().map(merge).transpose()?);
             for piece in &plan.pieces {
                 let (x, skip) = super::bind_rows(self, rows_of(piece), channels);
                 let (out, _) = super::bind_rows(&y, rows_of(piece), channels);
@@ -224,7 +240,14 @@ impl Tensor {
                 })?;
             }
         }
-        Ok(y)
+        let statistics = match &statistics[..] {
+            [] => return Ok(y),
+            [one] => one.clone(),
+            more => Tensor::concat(&more.iter().collect::<Vec<_>>(), 0)?,
+        };
+        let [x, weight_kept, bias_kept] = [self, weight, bias].map(Tensor::detach);
+        let kept = Kept { x, weight: weight_kept, bias: bias_kept, statistics, groups, silu, wants };
+        Ok(y.made_by([self, weight, bias], move |_, dy| kept.backward(dy)))
     }
 
     /// Positions from one of an invocation's `chunk` to the next: on a software adapter so many that each lies in a
@@ -274,12 +297,12 @@ mod tests {
     use crate::testing::{assert_close, gpu, gpu_with, random, random_from, shader_twin, validate};
 
     /// The same in f64 and plain loops, x as [images, positions, channels].
-    fn reference(
-        x: &[f32],
+    pub(super) fn reference<T: Copy + Into<f64>>(
+        x: &[T],
         [images, positions, channels]: [usize; 3],
         groups: usize,
-        weight: &[f32],
-        bias: &[f32],
+        weight: &[T],
+        bias: &[T],
         eps: f64,
         silu: bool,
     ) -> Vec<f64> {
@@ -291,11 +314,10 @@ mod tests {
                 .map(|(p, c)| ((image * positions + p) * channels + c, c))
                 .collect();
             let count = places.len() as f64;
-            let mean = places.iter().map(|&(at, _)| f64::from(x[at])).sum::<f64>() / count;
-            let var = places.iter().map(|&(at, _)| (f64::from(x[at]) - mean).powi(2)).sum::<f64>() / count;
+            let mean = places.iter().map(|&(at, _)| x[at].into()).sum::<f64>() / count;
+            let var = places.iter().map(|&(at, _)| (x[at].into() - mean).powi(2)).sum::<f64>() / count;
             for (at, c) in places {
-                let v = (f64::from(x[at]) - mean) / (var + eps).sqrt() * f64::from(weight[c])
-                    + f64::from(bias[c]);
+                let v = (x[at].into() - mean) / (var + eps).sqrt() * weight[c].into() + bias[c].into();
                 y[at] = if silu { v / (1.0 + (-v).exp()) } else { v };
             }
         }

@@ -2,6 +2,8 @@
 //! y[row, column] = x[floor(row * in_height / out_height), floor(column * in_width / out_width)], in integers;
 //! PyTorch's `interpolate(mode="nearest", size=..)` where f32 does not round its ratio past an integer.
 
+mod backward;
+
 use super::{MAX_TURNS, bind_rows, common, params, pieces, rows_fit, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Launch, Variant, Work};
@@ -31,7 +33,7 @@ params! {
 }
 
 impl Tensor {
-    /// [batch, in_height, in_width, channels] -> [batch, height, width, channels].
+    /// [batch, in_height, in_width, channels] -> [batch, height, width, channels]. Gradients flow back.
     ///
     /// Errors: on other ranks, on ids, from an empty image to one that is not; [`Error::Limit`] for one pixel to
     /// thousands side by side.
@@ -104,7 +106,7 @@ impl Tensor {
                 work: Work { flops: 0, bytes: (from.len() * x_bytes + rows.len() * y_bytes) as u64 },
             })?;
         }
-        Ok(y)
+        Ok(y.made_by([self], move |_, dy| Ok([Some(backward::backward(dy, [in_height, in_width])?)])))
     }
 }
 
@@ -115,7 +117,12 @@ mod tests {
     use crate::tensor::DType;
     use crate::testing::{gpu, gpu_with, random, shader_twin, validate};
 
-    fn reference<T: Copy>(x: &[T], [batch, h, w, c]: [usize; 4], height: usize, width: usize) -> Vec<T> {
+    pub(super) fn reference<T: Copy>(
+        x: &[T],
+        [batch, h, w, c]: [usize; 4],
+        height: usize,
+        width: usize,
+    ) -> Vec<T> {
         let mut y = Vec::new();
         for image in 0..batch {
             for row in 0..height {

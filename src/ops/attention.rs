@@ -10,6 +10,7 @@
 //! * `decode`: single queries, lanes over keys;
 //! * `wide`: heads wider than 192 run as two matrix products with a softmax between, some rows at a time.
 
+mod backward;
 mod decode;
 mod lanes;
 mod subgroup;
@@ -264,6 +265,7 @@ impl Form {
 impl Tensor {
     /// q `[b, m, heads * width]` with keys and values `[.., n, heads * width]` -> as q. `scale` is
     /// `1 / sqrt(width)` unless given. See [`Sight`] for which keys are seen and which leading sizes go together.
+    /// Gradients flow to q, k and v.
     ///
     /// Errors: when the shapes do not go together, or the operands of one image are larger than a binding.
     pub fn attention(
@@ -274,7 +276,15 @@ impl Tensor {
         scale: Option<f32>,
         sight: Sight,
     ) -> Result<Tensor> {
-        self.attention_in(k, v, heads, scale, sight, None)
+        let o = self.attention_in(k, v, heads, scale, sight, None)?;
+        let wants = [self, k, v].map(Tensor::wants_gradient);
+        if o.is_empty() || !wants.contains(&true) {
+            return Ok(o);
+        }
+        let [q_kept, k_kept, v_kept] = [self, k, v].map(Tensor::detach);
+        let scale = scale.unwrap_or_else(|| unit_scale(self.dim(0) / heads));
+        let kept = backward::Kept { q: q_kept, k: k_kept, v: v_kept, heads, scale, sight };
+        Ok(o.made_by([self, k, v], move |o, g| Ok(kept.backward(o, g)?.map(Some))))
     }
 
     /// The same, by `family` where one is given.
@@ -326,9 +336,9 @@ impl Tensor {
                 )));
             }
         };
-        let scale = scale.unwrap_or(1.0 / (width as f32).sqrt());
+        let scale = scale.unwrap_or_else(|| unit_scale(width));
         if width > MAX_WIDTH {
-            return self.wide_attention(k, v, heads, scale, sight);
+            return self.detach().wide_attention(&k.detach(), &v.detach(), heads, scale, sight);
         }
         let o = Tensor::empty(self.gpu(), self.shape(), self.dtype())?;
         if o.is_empty() {
@@ -434,6 +444,11 @@ impl Tensor {
     }
 }
 
+/// The scale of scores that keeps their variance.
+fn unit_scale(width: usize) -> f32 {
+    1.0 / (width as f32).sqrt()
+}
+
 /// These elements of queries, keys and values in f32 in textures, where texels are cheap and all fit. Queries are read
 /// once, but by code that runs once: a buffer's is so much longer that the copy pays.
 fn texels(parts: [(&Tensor, &Range<usize>); 3]) -> Result<Option<[Texture; 3]>> {
@@ -459,10 +474,10 @@ mod tests {
     use crate::testing::{assert_close, gpu, gpu_with, random_from, validate};
 
     /// Plain loops in f64; `sees(image, query, key)` gives the place of a key, or nothing.
-    fn reference(
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
+    pub(super) fn reference<T: Copy + Into<f64>>(
+        q: &[T],
+        k: &[T],
+        v: &[T],
         [b, m, heads, width]: [usize; 4],
         sees: impl Fn(usize, usize) -> Vec<usize>,
     ) -> Vec<f64> {
@@ -473,7 +488,7 @@ mod tests {
             let keys = sees(image, query);
             let dot = |token: usize| {
                 let other = token * c + head * width;
-                (0..width).map(|d| f64::from(q[at + d]) * f64::from(k[other + d])).sum::<f64>()
+                (0..width).map(|d| q[at + d].into() * k[other + d].into()).sum::<f64>()
             };
             let scores: Vec<f64> = keys.iter().map(|&key| dot(key) / (width as f64).sqrt()).collect();
             let top = scores.iter().cloned().fold(f64::MIN, f64::max);
@@ -481,7 +496,7 @@ mod tests {
             let sum: f64 = weights.iter().sum();
             for (key, weight) in keys.iter().zip(&weights) {
                 for d in 0..width {
-                    o[at + d] += weight / sum * f64::from(v[key * c + head * width + d]);
+                    o[at + d] += weight / sum * v[key * c + head * width + d].into();
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 
 /// Scores that are kept at once.
-const WIDE_SCORES: usize = 8 << 20;
+pub(super) const WIDE_SCORES: usize = 8 << 20;
 
 impl Tensor {
     /// Heads too wide for registers: scores of a bounded number of rows at a time.
@@ -74,7 +74,7 @@ impl Tensor {
     }
 
     /// Keys or values [b * frames, n, c] -> [b * frames, 2 n, c]: the first frame's, then the frame before's.
-    fn seen_before(&self, frames: usize) -> Result<Tensor> {
+    pub(super) fn seen_before(&self, frames: usize) -> Result<Tensor> {
         let &[images, n, c] = self.shape() else { unreachable!("three axes were asked for") };
         let video = self.reshape(&[images / frames, frames, n, c])?;
         let first = video.narrow(1, 0, 1)?;
@@ -106,7 +106,7 @@ fn product(a: &Tensor, a_first: usize, b: &Packed, c: &Tensor, c_first: usize) -
 }
 
 /// What hides the keys after a query's own place, added to scores [rows, keys] whose first row is query `start`.
-fn later(scores: &Tensor, start: usize) -> Result<Tensor> {
+pub(super) fn later(scores: &Tensor, start: usize) -> Result<Tensor> {
     let (rows, keys) = (scores.dim(1), scores.dim(0));
     // Far below every score, and finite in f16.
     let hidden = |at: usize| if at % keys > start + at / keys { -3e4 } else { 0.0 };

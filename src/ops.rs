@@ -37,6 +37,7 @@ pub use attention::Sight;
 pub use batch_norm::BatchNormed;
 pub use conv2d::{ConvWeight, Window};
 pub use gemm::{Epilogue, matrix_units, tune};
+pub(crate) use normal::random_words;
 pub use pack::{Packed, SourceType};
 pub use sgd::Sgd;
 pub use unary::Activation;

@@ -85,6 +85,33 @@ fn eeg_models() {
     check_both("semantic_predictor", &[("eeg", "features")], &["embeddings"]);
 }
 
+/// Every EEG network, at the originals' length and at others.
+#[test]
+fn eeg_networks() {
+    let Some(gpu) = gpu() else { return };
+    let golden = Golden::open("eeg_networks");
+    for (name, case) in golden.cases() {
+        let words = |key: &str| -> Vec<String> { serde_json::from_value(case[key].clone()).unwrap() };
+        let inputs = words("inputs");
+        let inputs: Vec<_> = ["eeg", "features"].into_iter().zip(inputs.iter().map(String::as_str)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        golden.case(&case, folder.path(), Dtype::F32);
+        for (precision, tolerance) in [(Precision::F32, 1e-4), (Precision::F16, 5e-3)] {
+            let loaded = models::open(&gpu, folder.path(), precision).unwrap();
+            assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
+            let outputs = loaded.model.forward(&golden.inputs(&inputs)).unwrap();
+            assert_eq!(outputs.len(), words("outputs").len(), "{name}");
+            for field in words("outputs") {
+                let (got, want) = (output(&outputs, &field), format!("out.{name}.{field}"));
+                assert_eq!(got.shape, golden.shape(&want), "{want}");
+                let error = relative_error(&got.values, &golden.values(&want));
+                eprintln!("{want} {precision:?}: relative error {error:.1e}");
+                assert!(error <= tolerance, "{want} {precision:?}: {error:.2e} > {tolerance:.0e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn eeg_to_video_transformer() {
     let Some(gpu) = gpu() else { return };

@@ -2,9 +2,9 @@
 
 use super::progress::Progress;
 use super::{Float, Shell, stop};
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result, bytes, nearest};
 use crate::files;
-use crate::models::{n_parameters, preset};
+use crate::models::{Network, Part, Preset, n_parameters, networks, presets};
 use crate::weights::Dtype;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,23 @@ Configurations:
   tiny              every part of EEG2Video in a few MB: clips of 6 frames, 72x128
   sd14-eeg2video    EEG2Video on Stable Diffusion v1-4 at full size (UNet of 909 M parameters, 3.6 GiB in f16)
 
+Single EEG networks, for 62 channels, 1 s at 200 Hz, 40 classes:
+  shallownet, deepnet, eegnet, tsconv, conformer, glmnet     of windows
+  mlp, glmnet-mlp                                            of features in five bands
+
 Examples:
   mindreel init tiny --output model --seed 0
   mindreel init sd14-eeg2video --output full --seed 0 --dtype f16
+  mindreel init eegnet --output eegnet
 
-The folder is laid out as diffusers lays out a pipeline. The same name, seed and number type give the same bytes
+The folder is laid out as diffusers lays out a pipeline, or a model. The same name, seed and number type give the same bytes
 on every machine. Random weights decode nothing: they are for tests, benchmarks and size checks.";
 
 /// A checkpoint of a named configuration with random weights
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Configuration: tiny or sd14-eeg2video
+    /// Configuration: tiny, sd14-eeg2video, or an EEG network
     name: String,
 
     /// Folder to make
@@ -36,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Number type on disk [default: f32 for tiny, f16 for sd14-eeg2video]
+    /// Number type on disk [default: f32, f16 for sd14-eeg2video]
     #[arg(long)]
     dtype: Option<Float>,
 
@@ -45,20 +50,84 @@ pub(super) struct Args {
     force: bool,
 }
 
+/// What is made.
+enum Made {
+    Pipeline(Preset),
+    Network(Network),
+}
+
+impl Made {
+    fn named(name: &str) -> Result<Made> {
+        if let Some(network) = networks().into_iter().find(|network| network.name == name) {
+            return Ok(Made::Network(network));
+        }
+        if let Some(preset) = presets().into_iter().find(|preset| preset.name == name) {
+            return Ok(Made::Pipeline(preset));
+        }
+        let (presets, networks) = (presets(), networks());
+        let names: Vec<&str> =
+            presets.iter().map(|known| known.name).chain(networks.iter().map(|known| known.name)).collect();
+        let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
+        let (list, near) = (names.join(", "), near.unwrap_or_default());
+        Err(Error::setting("NAME", format!("'{name}' is none of {list}{near}")))
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Made::Pipeline(preset) => preset.dtype,
+            Made::Network(_) => Dtype::F32,
+        }
+    }
+
+    fn parts(&self) -> &[Part] {
+        match self {
+            Made::Pipeline(preset) => &preset.parts,
+            Made::Network(network) => std::slice::from_ref(&network.part),
+        }
+    }
+
+    fn n_values(&self) -> Result<u64> {
+        match self {
+            Made::Pipeline(preset) => preset.n_values(),
+            Made::Network(network) => network.part.n_values(),
+        }
+    }
+
+    /// `written` hears how many values are done.
+    fn write(
+        &self,
+        folder: &Path,
+        seed: u64,
+        dtype: Dtype,
+        mut written: impl FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Made::Pipeline(preset) => preset.write(folder, seed, dtype, written),
+            Made::Network(network) => {
+                let mut done = 0;
+                network.part.write(folder, seed, dtype, &mut |n| {
+                    done += n as u64;
+                    written(done)
+                })
+            }
+        }
+    }
+}
+
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
-    let preset = preset(&args.name)?;
+    let made = Made::named(&args.name)?;
     refuse_foreign(&args.output, args.force)?;
     let dtype = match args.dtype {
-        None => preset.dtype,
+        None => made.dtype(),
         Some(Float::F32) => Dtype::F32,
         Some(Float::F16) => Dtype::F16,
     };
     let value_bytes = (dtype.bitsize() / 8) as u64;
-    let n_values = preset.n_values()?;
+    let n_values = made.n_values()?;
     let stopped = stop::watch(shell.quiet)?;
-    let mut progress = Progress::bytes(shell.quiet, format!("init {}", preset.name), n_values * value_bytes);
+    let mut progress = Progress::bytes(shell.quiet, format!("init {}", args.name), n_values * value_bytes);
     files::make_folder_atomically(&args.output, |folder| {
-        preset.write(folder, args.seed, dtype, |done| {
+        made.write(folder, args.seed, dtype, |done| {
             progress.set(done * value_bytes);
             stop::check(&stopped, "nothing was written")
         })
@@ -66,7 +135,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     progress.finish();
 
     let (mut text, mut parts) = (String::new(), Vec::new());
-    for part in &preset.parts {
+    for part in made.parts() {
         let parameters = n_parameters(&part.wanted()?);
         text += &match parameters {
             0 => format!("{:<10} {}\n", part.folder, part.class()),
@@ -75,12 +144,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         parts.push(json!({ "folder": part.folder, "class": part.class(), "parameters": parameters }));
     }
     let (path, size) = (args.output.display(), bytes(n_values * value_bytes));
-    text += &format!("{path}: {}, seed {}, {dtype}, {size}\n", preset.name, args.seed);
+    text += &format!("{path}: {}, seed {}, {dtype}, {size}\n", args.name, args.seed);
     shell.print(
         &text,
         &json!({
             "output": args.output.display().to_string(), // may be no UTF-8
-            "name": preset.name,
+            "name": args.name,
             "seed": args.seed,
             "dtype": format!("{dtype:?}").to_lowercase(),
             "parts": parts,
@@ -97,10 +166,13 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     files::refuse_existing(path, force)?;
-    if path.exists() && !path.join("model_index.json").is_file() {
+    let has = |name: &str| path.join(name).is_file();
+    let is_checkpoint = has("model_index.json") || (has("config.json") && has("model.safetensors"));
+    if path.exists() && !is_checkpoint {
         let source = std::io::Error::new(
             std::io::ErrorKind::AlreadyExists,
-            "it is no checkpoint (no model_index.json), so --force does not replace it; give another name",
+            "it is no checkpoint (no model_index.json, no model.safetensors with its config.json), so --force does not \
+             replace it; give another name",
         );
         return Err(Error::Write { path: path.to_path_buf(), source });
     }
@@ -110,6 +182,7 @@ fn refuse_foreign(path: &Path, force: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::preset;
 
     #[test]
     fn only_a_checkpoint_or_an_empty_folder_is_replaced() {
@@ -123,5 +196,19 @@ mod tests {
         std::fs::write(folder.path().join("model_index.json"), "{}").unwrap();
         assert!(refuse_foreign(folder.path(), false).is_err());
         assert!(refuse_foreign(folder.path(), true).is_ok());
+        std::fs::remove_file(folder.path().join("model_index.json")).unwrap();
+        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+        assert!(refuse_foreign(folder.path(), true).is_err(), "any program may have a config.json");
+        std::fs::write(folder.path().join("model.safetensors"), "").unwrap();
+        assert!(refuse_foreign(folder.path(), true).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_name_gets_its_neighbour() {
+        let text = Made::named("egnet").err().unwrap().to_string();
+        assert!(text.starts_with("NAME: 'egnet' is none of sd14-eeg2video, tiny, shallownet, "), "{text}");
+        assert!(text.ends_with("; did you mean 'eegnet'?"), "{text}");
+        assert_eq!(Made::named("tiny").unwrap().parts().len(), preset("tiny").unwrap().parts.len());
+        assert_eq!(Made::named("mlp").unwrap().parts()[0].class(), "MLP");
     }
 }

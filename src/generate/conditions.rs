@@ -231,11 +231,12 @@ fn predicted_latents(
 /// EEG through the dynamics classifier: class 1 is fast. A window shorter than the clip is moved along it and the
 /// scores are averaged.
 fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Vec<Motion>> {
-    let config = EegConfig::new(&folder.config(Part::Dynamics)?)?;
-    if config.n_outputs != 2 || config.n_chans != eeg.n_channels || config.n_times > eeg.n_samples {
+    let file = folder.config(Part::Dynamics)?;
+    let (config, n_outputs) = (EegConfig::new(&file)?, file.size("n_outputs")?);
+    if n_outputs != 2 || config.n_chans != eeg.n_channels || config.n_times > eeg.n_samples {
         let detail = format!(
-            "dynamics gives {} classes from {} x {}, wanted 2 (slow, fast) from a clip of {} x {}",
-            config.n_outputs, config.n_chans, config.n_times, eeg.n_channels, eeg.n_samples
+            "dynamics gives {n_outputs} classes from {} x {}, wanted 2 (slow, fast) from a clip of {} x {}",
+            config.n_chans, config.n_times, eeg.n_channels, eeg.n_samples
         );
         return Err(Error::format(folder.path(), detail));
     }

@@ -2,7 +2,10 @@
 
 use super::config::Config;
 use super::named::{Input, Inputs};
+use super::{EEG_MODELS, EegConfig, Takes, eeg_model};
 use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::nn::{Precision, Weights};
 use crate::weights::random;
 
 /// What a clip is made of.
@@ -31,12 +34,6 @@ impl Inputs {
     /// Errors: [`crate::error::Error::Format`] when the config has a key of another kind than its model wants.
     pub fn example(config: &Config, clip: &Clip) -> Result<Inputs> {
         let (height, width, tokens) = (clip.height / 8, clip.width / 8, clip.tokens);
-        let eeg = |channels, samples| {
-            Ok::<_, crate::error::Error>((
-                "eeg",
-                floats(&[1, 1, config.size_or("n_chans", channels)?, config.size_or("n_times", samples)?]),
-            ))
-        };
         let inputs = match config.architecture()? {
             name @ ("UNet3DConditionModel" | "UNet2DConditionModel") => {
                 let channels = config.size_or("in_channels", 4)?;
@@ -106,8 +103,16 @@ impl Inputs {
                     config.size_or("n_times", 100)?,
                 ]),
             )],
-            "GLMNet" => vec![eeg(62, 400)?],
-            "ShallowNet" => vec![eeg(62, 200)?],
+            name if EEG_MODELS.contains(&name) => {
+                let sizes = EegConfig::new(config)?;
+                // The shapes alone are looked at: on a plan, no weights are needed.
+                let takes = eeg_model(&Weights::planned(&Gpu::plan(), None, Precision::F32), config)?.takes();
+                let input = |takes| match takes {
+                    Takes::Windows => floats(&[1, 1, sizes.n_chans, sizes.n_times]),
+                    Takes::Features => floats(&[1, sizes.n_features]),
+                };
+                ["eeg", "features"].into_iter().zip(takes.iter().copied().map(input)).collect()
+            }
             _ => Vec::new(),
         };
         Ok(Inputs(inputs.into_iter().map(|(name, input)| (name.to_string(), input)).collect()))

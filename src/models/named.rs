@@ -75,6 +75,12 @@ pub struct Architecture {
 /// Loads a model; the checkpoint is at hand for sizes that the config leaves out.
 type Load = fn(&Weights, &Config) -> Result<Box<dyn Named>>;
 
+/// What EEG networks read and give.
+const WINDOWS: &str = "eeg [b, 1, n_chans, n_times]";
+const FEATURES: &str = "eeg [b, n_chans, bands]";
+const BOTH: &str = "eeg [b, 1, n_chans, n_times], features [b, n_chans, bands]";
+const LOGITS: &str = "logits [b, n_outputs]";
+
 /// Every architecture `forward`, `init` and `info` know.
 pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
@@ -194,20 +200,79 @@ pub const ARCHITECTURES: &[Architecture] = &[
         },
     },
     Architecture {
-        name: "GLMNet",
-        inputs: "eeg [b, 1, n_chans, n_times]",
-        outputs: "logits [b, n_outputs]",
+        name: "ShallowNet",
+        inputs: WINDOWS,
+        outputs: LOGITS,
         rename: weights::plain,
-        load: |weights, config| host_full(weights, |weights| GlmNet::load(weights, &EegConfig::new(config)?)),
+        load: load_eeg,
     },
     Architecture {
-        name: "ShallowNet",
-        inputs: "eeg [b, 1, n_chans, n_times]",
-        outputs: "logits [b, n_outputs]",
+        name: "DeepNet",
+        inputs: WINDOWS,
+        outputs: LOGITS,
         rename: weights::plain,
-        load: |weights, config| {
-            host_full(weights, |weights| ShallowNet::load(weights, &EegConfig::new(config)?))
-        },
+        load: load_eeg,
+    },
+    Architecture { name: "EEGNet", inputs: WINDOWS, outputs: LOGITS, rename: weights::plain, load: load_eeg },
+    Architecture { name: "TSConv", inputs: WINDOWS, outputs: LOGITS, rename: weights::plain, load: load_eeg },
+    Architecture {
+        name: "Conformer",
+        inputs: WINDOWS,
+        outputs: LOGITS,
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture { name: "GLMNet", inputs: WINDOWS, outputs: LOGITS, rename: weights::plain, load: load_eeg },
+    Architecture { name: "MLP", inputs: FEATURES, outputs: LOGITS, rename: weights::plain, load: load_eeg },
+    Architecture {
+        name: "GLMNetMLP",
+        inputs: FEATURES,
+        outputs: LOGITS,
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture {
+        name: "ShallowNetEncoder",
+        inputs: WINDOWS,
+        outputs: "embeddings [b, width]",
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture {
+        name: "MLPEncoder",
+        inputs: FEATURES,
+        outputs: LOGITS,
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture {
+        name: "MLPEncoder_feat",
+        inputs: FEATURES,
+        outputs: "embeddings [b, 128]",
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture {
+        name: "GLMNetEncoder",
+        inputs: "eeg [b, n_chans, bands], or [b, 1, n_chans, n_times] where input_type is raw",
+        outputs: "embeddings [b, 77, 768]",
+        rename: weights::plain,
+        load: load_eeg,
+    },
+    Architecture { name: "GLMNetCV", inputs: BOTH, outputs: LOGITS, rename: weights::plain, load: load_eeg },
+    Architecture {
+        name: "GLMNetMatched",
+        inputs: BOTH,
+        outputs: "logits [b, n_outputs], embeddings [b, 2 * emb_dim]",
+        rename: weights::plain,
+        load: load_matched,
+    },
+    Architecture {
+        name: "MyEEGNet_embedding",
+        inputs: WINDOWS,
+        outputs: "embeddings [b, emb_dim]",
+        rename: weights::plain,
+        load: load_eeg,
     },
 ];
 
@@ -324,6 +389,13 @@ impl Inputs {
         Ok((shape, values))
     }
 
+    /// Axes of an input.
+    fn rank(&self, op: &str, name: &str) -> Result<usize> {
+        match self.get(op, name)? {
+            Input::Floats(shape, _) | Input::Ids(shape, _) => Ok(shape.len()),
+        }
+    }
+
     /// Ids with this many axes.
     fn ids(&self, op: &str, name: &str, rank: usize) -> Result<(&[usize], &[i64])> {
         match self.get(op, name)? {
@@ -380,6 +452,14 @@ where
 fn load_unet(weights: &Weights, config: &Config, video: bool) -> Result<Box<dyn Named>> {
     let model = UNet::load(weights, &UNetConfig::new(config)?, video)?;
     Ok(Box::new(Host { model, gpu: weights.gpu().clone(), dtype: weights.dtype(), video }))
+}
+
+fn load_eeg(weights: &Weights, config: &Config) -> Result<Box<dyn Named>> {
+    host_full(weights, |weights| eeg_model(weights, config))
+}
+
+fn load_matched(weights: &Weights, config: &Config) -> Result<Box<dyn Named>> {
+    host_full(weights, |weights| GlmNetMatched::load(weights, &EegConfig::new(config)?))
 }
 
 impl<M> Host<M> {
@@ -480,29 +560,40 @@ impl Named for Host<Seq2Seq> {
     }
 }
 
-impl Named for Host<GlmNet> {
+impl Named for Host<EegModel> {
     fn forward(&self, inputs: &Inputs) -> Result<Vec<Output>> {
-        let eeg = windows(self, "GLMNet", inputs)?;
-        Ok(vec![give("logits", &self.model.forward(&eeg)?)?])
+        let read = eeg(self, "EEG network", self.model.takes(), inputs)?;
+        Ok(vec![give(self.model.gives(), &self.model.forward(&read.iter().collect::<Vec<_>>())?)?])
     }
 }
 
-impl Named for Host<ShallowNet> {
+impl Named for Host<GlmNetMatched> {
     fn forward(&self, inputs: &Inputs) -> Result<Vec<Output>> {
-        let eeg = windows(self, "ShallowNet", inputs)?;
-        Ok(vec![give("logits", &self.model.forward(&eeg)?)?])
+        let read = eeg(self, "GLMNetMatched", &[Takes::Windows, Takes::Features], inputs)?;
+        let embeddings = self.model.embed(&read[0], &read[1])?;
+        Ok(vec![give("logits", &self.model.classify(&embeddings)?)?, give("embeddings", &embeddings)?])
     }
 }
 
-/// `eeg [b, 1, n_chans, n_times]` -> [b, n_chans, n_times].
-fn windows<M>(host: &Host<M>, op: &str, inputs: &Inputs) -> Result<Tensor> {
-    inputs.only(op, &["eeg"])?;
-    let (shape, values) = inputs.floats(op, "eeg", 4)?;
-    if shape[1] != 1 {
-        return Err(Error::shape(
-            op,
-            format!("input 'eeg' wants [batch, 1, n_chans, n_times], got {shape:?}"),
-        ));
-    }
-    host.put(&[shape[0], shape[2], shape[3]], &values)
+/// What an EEG network reads, on the device: the first of it is the input `eeg`, the second `features`.
+fn eeg<M>(host: &Host<M>, op: &str, takes: &[Takes], inputs: &Inputs) -> Result<Vec<Tensor>> {
+    let names = &["eeg", "features"][..takes.len()];
+    inputs.only(op, names)?;
+    let read = |(&takes, name): (&Takes, &&str)| {
+        let rank = inputs.rank(op, name)?;
+        let (shape, values) = inputs.floats(op, name, rank)?;
+        match (takes, shape) {
+            (Takes::Windows, &[batch, 1, n_chans, n_times]) => host.put(&[batch, n_chans, n_times], &values),
+            (Takes::Windows, [_, _, _]) | (Takes::Features, [_, _] | [_, _, _]) => host.put(shape, &values),
+            (Takes::Windows, _) => {
+                let detail = format!("input '{name}' wants [batch, 1, n_chans, n_times], got {shape:?}");
+                Err(Error::shape(op, detail))
+            }
+            (Takes::Features, _) => {
+                let detail = format!("input '{name}' wants [batch, n_chans, bands], got {shape:?}");
+                Err(Error::shape(op, detail))
+            }
+        }
+    };
+    takes.iter().zip(names).map(read).collect()
 }

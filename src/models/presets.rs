@@ -29,7 +29,7 @@ const PIECE_VALUES: usize = 1 << 22;
 /// One folder of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// Its name: `unet`, `vae`, ….
+    /// Its name: `unet`, `vae`, …; empty for a model that stands alone.
     pub folder: &'static str,
     /// Who knows the class: `diffusers` or `mindreel`.
     pub library: &'static str,
@@ -319,6 +319,11 @@ impl Part {
         }
     }
 
+    /// Values of all its tensors.
+    pub fn n_values(&self) -> Result<u64> {
+        Ok(self.wanted()?.iter().map(n_values).sum())
+    }
+
     /// Writes its config and weights from the seed into `folder`; the same part, seed and number type give the same
     /// bytes everywhere. `written` hears how many values more are done; an error from it ends the writing.
     ///
@@ -379,7 +384,7 @@ impl Preset {
     pub fn n_values(&self) -> Result<u64> {
         let mut total = (2 * self.n_features + self.embedding.iter().product::<usize>()) as u64;
         for part in &self.parts {
-            total += part.wanted()?.iter().map(n_values).sum::<u64>();
+            total += part.n_values()?;
         }
         Ok(total)
     }

@@ -4,17 +4,18 @@
 //! eeg [batch, 7, 62, 100] -> class_logits [batch, 13], latents [batch, 7, 4, 36, 64]
 //! ```
 //!
-//! Each window passes an EEGNet, then an encoder; a decoder makes one step after another from its own outputs,
+//! Each window passes an [`EegNetEmbedding`], then an encoder; a decoder makes one step after another from its own outputs,
 //! beginning with a zero vector. The first of the seven latents is therefore a constant; [`Frames`] says which six
 //! become frames.
 //!
 //! Follows XuanhaoLiu/EEG2Video 7254ad8 `EEG2Video_New/Seq2Seq/my_autoregressive_transformer.py`
-//! (`myTransformer`); EEGNet after Lawhern et al. 2018.
+//! (`myTransformer`).
 
 use super::config::Config;
+use super::{EegConfig, EegNetEmbedding};
 use crate::error::{Error, Result};
-use crate::nn::{BatchNorm, Conv2d, LayerNorm, Linear, MultiheadAttention, Weights};
-use crate::ops::{Activation, Sight, Window};
+use crate::nn::{LayerNorm, Linear, MultiheadAttention, Weights};
+use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
 /// Sizes of the sequence model.
@@ -51,11 +52,6 @@ pub enum Frames {
     /// The first six, with the constant one, as the original does.
     Original,
 }
-
-/// EEGNet's filters, depth multiplier, separable filters.
-const F1: usize = 16;
-const DEPTH: usize = 4;
-const F2: usize = 16;
 
 impl Seq2SeqConfig {
     /// Reads an `EEG2VideoTransformer` config; what it leaves out is the original's.
@@ -97,50 +93,18 @@ impl Seq2SeqConfig {
     fn latents(&self) -> usize {
         self.latent_shape.iter().product()
     }
-}
 
-/// One EEG window to one vector.
-struct EegNet {
-    temporal: Conv2d,
-    norm1: BatchNorm,
-    spatial: Conv2d,
-    norm2: BatchNorm,
-    separable: Conv2d,
-    pointwise: Conv2d,
-    norm3: BatchNorm,
-    embedding: Linear,
-}
-
-impl EegNet {
-    fn load(weights: &Weights, config: &Seq2SeqConfig) -> Result<EegNet> {
-        let conv = |name: &str, channels, outputs, kernel, groups, pad: [usize; 2]| {
-            let window = Window { stride: [1, 1], padding: [0, 0, pad[0], pad[1]], dilation: [1, 1] };
-            Conv2d::load_grouped(&weights.at(name), channels, outputs, kernel, groups, window)
-        };
-        let norm = |name: &str, channels| BatchNorm::load(&weights.at(name), channels);
-        let wide = F1 * DEPTH;
-        Ok(EegNet {
-            temporal: conv("block_1.1", 1, F1, [1, 64], 1, [31, 32])?,
-            norm1: norm("block_1.2", F1)?,
-            spatial: conv("block_2.0", F1, wide, [config.n_chans, 1], F1, [0, 0])?,
-            norm2: norm("block_2.1", wide)?,
-            separable: conv("block_3.1", wide, wide, [1, 16], wide, [7, 8])?,
-            pointwise: conv("block_3.2", wide, F2, [1, 1], 1, [0, 0])?,
-            norm3: norm("block_3.3", F2)?,
-            embedding: Linear::load(&weights.at("embedding"), F2 * (config.n_times / 4 / 8), config.d_model)?,
-        })
-    }
-
-    /// [batch, channels, samples] -> [batch, d_model].
-    fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let (batch, channels, samples) = (eeg.dim(2), eeg.dim(1), eeg.dim(0));
-        let x = self.norm1.forward(&self.temporal.forward(&eeg.reshape(&[batch, channels, samples, 1])?)?)?;
-        let x = self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?.avg_pool2d([1, 4], [1, 4])?;
-        let x = self.pointwise.forward(&self.separable.forward(&x)?)?;
-        let x = self.norm3.forward(&x)?.elu()?.avg_pool2d([1, 8], [1, 8])?;
-        let left = x.dim(1);
-        let x = x.reshape(&[batch, left, F2])?.permute(&[0, 2, 1])?.reshape(&[batch, F2 * left])?;
-        self.embedding.forward(&x)
+    /// Of the network that makes a window one vector.
+    fn window(&self) -> EegConfig {
+        EegConfig {
+            n_outputs: None,
+            n_chans: self.n_chans,
+            n_times: self.n_times,
+            n_features: 0,
+            emb_dim: Some(self.d_model),
+            local_chans: Vec::new(),
+            drop_prob: None,
+        }
     }
 }
 
@@ -184,7 +148,7 @@ impl Layer {
 /// The sequence model.
 pub struct Seq2Seq {
     config: Seq2SeqConfig,
-    eeg_embedding: EegNet,
+    eeg_embedding: EegNetEmbedding,
     positions: Tensor,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
@@ -219,7 +183,7 @@ impl Seq2Seq {
         };
         let positions = Tensor::new(weights.gpu(), &[places, width], &positions)?;
         Ok(Seq2Seq {
-            eeg_embedding: EegNet::load(&weights.at("eeg_embedding"), config)?,
+            eeg_embedding: EegNetEmbedding::load(&weights.at("eeg_embedding"), &config.window())?,
             positions: positions.cast(weights.dtype())?,
             encoder: layers("transformer_encoder", config.n_encoder_layers, false)?,
             decoder: layers("transformer_decoder", config.n_decoder_layers, true)?,

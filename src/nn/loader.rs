@@ -197,6 +197,13 @@ impl Weights {
         Ok(Some((view.shape.to_vec(), weights::to_f32(&view)?)))
     }
 
+    /// Says of a tensor that the model does not read it, but a file may well hold it: no warning then.
+    pub fn pass_over(&self, name: &str) {
+        if let Some(view) = self.in_file(name) {
+            self.ask(|| Wanted::optional(self.path(name), view.shape));
+        }
+    }
+
     /// A table of embeddings `[n, width]`: f16 where the file or the precision says so, else f32.
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
         let half = self.half(name);

@@ -83,6 +83,14 @@ impl Tensor {
     }
 }
 
+/// The words of a stream, from which the values of [`Tensor::normal`] are made; for other uses of a stream of its own.
+pub(crate) fn random_words(seed: u64, stream: u64) -> impl Iterator<Item = u32> {
+    let key = [seed as u32, (seed >> 32) as u32];
+    (0_u64..).flat_map(move |block| {
+        philox([block as u32, (block >> 32) as u32, stream as u32, (stream >> 32) as u32], key)
+    })
+}
+
 /// Four random words of a counter: the twin of common/philox.wgsl.
 pub(super) fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {

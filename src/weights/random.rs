@@ -27,7 +27,7 @@ pub fn fill(name: &str, shape: &[usize], seed: u64, out: &mut [f32]) {
 /// The values from flat index `start` on, as many as `out` holds.
 pub fn fill_range(name: &str, shape: &[usize], seed: u64, start: u64, out: &mut [f32]) {
     let (offset, scale) = offset_and_scale(name, shape);
-    let h = splitmix64(fnv1a64(name.as_bytes()) ^ seed);
+    let h = splitmix64(hash(name) ^ seed);
     let mut state = h.wrapping_add(start.wrapping_mul(GOLDEN_GAMMA));
     for value in out {
         let u = (splitmix64(state) >> 40) as f64 / f64::from(1 << 23) - 1.0;
@@ -56,6 +56,11 @@ pub fn splitmix64(x: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+/// A number for a name.
+pub fn hash(name: &str) -> u64 {
+    fnv1a64(name.as_bytes())
 }
 
 /// FNV-1a, 64 bits.

@@ -48,9 +48,30 @@ impl Golden {
 
     /// A checkpoint folder with this fixture's config and formula weights.
     pub fn checkpoint(&self, folder: &Path, dtype: Dtype) -> PathBuf {
-        std::fs::write(folder.join("config.json"), &self.file.metadata()["config"]).unwrap();
-        let tensors: BTreeMap<String, Vec<usize>> =
-            serde_json::from_str(&self.file.metadata()["tensors"]).expect("tensors are listed");
+        let metadata = self.file.metadata();
+        let tensors = serde_json::from_str(&metadata["tensors"]).expect("tensors are listed");
+        self.write_checkpoint(folder, &metadata["config"], tensors, dtype)
+    }
+
+    /// One of several models in a fixture: `cases` of its metadata by name, each with `config` and `tensors`.
+    pub fn cases(&self) -> BTreeMap<String, serde_json::Value> {
+        serde_json::from_str(&self.file.metadata()["cases"]).expect("cases are listed")
+    }
+
+    /// A checkpoint folder with one case's config and formula weights.
+    pub fn case(&self, case: &serde_json::Value, folder: &Path, dtype: Dtype) -> PathBuf {
+        let tensors = serde_json::from_value(case["tensors"].clone()).expect("tensors are listed");
+        self.write_checkpoint(folder, &case["config"].to_string(), tensors, dtype)
+    }
+
+    fn write_checkpoint(
+        &self,
+        folder: &Path,
+        config: &str,
+        tensors: BTreeMap<String, Vec<usize>>,
+        dtype: Dtype,
+    ) -> PathBuf {
+        std::fs::write(folder.join("config.json"), config).unwrap();
         let tensors: Vec<_> = tensors
             .into_iter()
             .map(|(name, shape)| {

@@ -34,13 +34,19 @@ def _load(path, name):
     return module
 
 
+class _Unused(types.ModuleType):
+    """A module whose every name is an empty stand-in."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+
 @contextlib.contextmanager
-def _stub_sklearn():
-    """The training scripts import scikit-learn at the top; the models do not use it."""
-    sklearn = types.ModuleType("sklearn")
-    sklearn.preprocessing = types.ModuleType("sklearn.preprocessing")
-    sklearn.preprocessing.StandardScaler = object
-    stubs = {"sklearn": sklearn, "sklearn.preprocessing": sklearn.preprocessing}
+def _stub_sklearn(*more):
+    """The training scripts import scikit-learn (and ``more``) at the top; the models do not use it."""
+    stubs = {name: _Unused(name) for name in ("sklearn", "sklearn.preprocessing", "sklearn.metrics", *more)}
     before = {name: sys.modules.get(name) for name in stubs}
     sys.modules.update(stubs)
     try:
@@ -63,6 +69,34 @@ def _cpu_only():
 def eeg_vp_models(eeg2video):
     """EEG-VP/models.py: shallownet, glfnet and the other classifiers."""
     return _load(os.path.join(eeg2video, "EEG-VP", "models.py"), "ref_eeg_vp_models")
+
+
+def fork_encoders(fork):
+    """Gaspard_model/models/encoders.py of the fork: ShallowNetEncoder, MLPEncoder, GLMNetEncoder."""
+    return _load(os.path.join(fork, "Gaspard_model", "models", "encoders.py"), "ref_fork_encoders")
+
+
+def fork_glmnet_cv(fork):
+    """Gaspard_model/train_glmnet_cv.py of the fork: its GLMNet."""
+    folder = os.path.join(fork, "Gaspard_model")
+    with _stub_sklearn("tqdm", "wandb"), _first_on_path(folder):
+        return _load(os.path.join(folder, "train_glmnet_cv.py"), "ref_fork_glmnet_cv")
+
+
+def fork_glmnet(fork):
+    """EEG2Video/GLMNet/modules/utils_glmnet.py of the fork's later branch: its GLMNet."""
+    path = os.path.join(fork, "EEG2Video", "GLMNet", "modules", "utils_glmnet.py")
+    with _stub_sklearn("EEG_preprocessing", "EEG_preprocessing.DE_PSD"), _first_on_path(fork):
+        return _load(path, "ref_fork_glmnet")
+
+
+@contextlib.contextmanager
+def _first_on_path(folder):
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def seq2seq(eeg2video):

@@ -2,7 +2,7 @@
 
 use super::{Told, grouped};
 use crate::error::Result;
-use crate::models::{ARCHITECTURES, n_parameters, presets};
+use crate::models::{ARCHITECTURES, n_parameters, networks, presets};
 use serde_json::{Value, json};
 
 pub(super) fn list() -> Result<Told> {
@@ -37,8 +37,18 @@ pub(super) fn list() -> Result<Told> {
             "parameters": total,
         }));
     }
+    text += "\nsingle EEG networks of `init`\n";
+    let mut single = Vec::new();
+    for network in networks() {
+        let (class, parameters) = (network.part.class(), n_parameters(&network.part.wanted()?));
+        text += &format!("  {:<12} {class:<22} {:>13} parameters\n", network.name, grouped(parameters));
+        single.push(json!({ "name": network.name, "class": class, "parameters": parameters }));
+    }
     let architecture =
         |a: &crate::models::Architecture| json!({ "name": a.name, "inputs": a.inputs, "outputs": a.outputs });
     let architectures: Vec<Value> = ARCHITECTURES.iter().map(architecture).collect();
-    Ok((text, json!({ "architectures": architectures, "configurations": configurations })))
+    Ok((
+        text,
+        json!({ "architectures": architectures, "configurations": configurations, "networks": single }),
+    ))
 }

@@ -1,0 +1,58 @@
+//! TSConv: an EEG window to class scores; as ShallowNet, but pooled before the spatial filters.
+//!
+//! ```text
+//! eeg [batch, n_chans, n_times] -> logits [batch, n_outputs]
+//! ```
+//!
+//! Follows XuanhaoLiu/EEG2Video 7254ad8 `EEG-VP/models.py` (`tsconv`), after Song et al. 2024 (NICE).
+
+use super::eeg::{EegConfig, Stage, flatten};
+use crate::error::Result;
+use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::ops::Window;
+use crate::tensor::Tensor;
+
+/// Filters of both convolutions.
+const FILTERS: usize = 40;
+/// Along the samples.
+const TEMPORAL: Stage = [25, 1];
+const POOL: Stage = [51, 5];
+
+/// Temporal filters, pooling, spatial filters, a linear layer.
+pub struct TsConv {
+    temporal: Conv2d,
+    norm1: BatchNorm,
+    spatial: Conv2d,
+    norm2: BatchNorm,
+    out: Linear,
+    config: EegConfig,
+}
+
+impl TsConv {
+    /// `net.0`, `net.2`, `net.4`, `net.5`, `out`.
+    ///
+    /// Errors: [`crate::error::Error::Setting`] for fewer than 75 samples.
+    pub fn load(weights: &Weights, config: &EegConfig) -> Result<TsConv> {
+        let left = config.left("TSConv", &[TEMPORAL, POOL])?;
+        let conv = |name: &str, channels, kernel| {
+            Conv2d::load(&weights.at(name), channels, FILTERS, kernel, Window::padded(0))
+        };
+        let norm = |name: &str| BatchNorm::load(&weights.at(name), FILTERS);
+        Ok(TsConv {
+            temporal: conv("net.0", 1, [1, TEMPORAL[0]])?,
+            norm1: norm("net.2")?,
+            spatial: conv("net.4", FILTERS, [config.n_chans, 1])?,
+            norm2: norm("net.5")?,
+            out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,
+            config: config.clone(),
+        })
+    }
+
+    /// [batch, n_chans, n_times] -> [batch, n_outputs].
+    pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
+        let x = self.temporal.forward(&self.config.image("TSConv", eeg)?)?;
+        let x = self.norm1.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?.elu()?;
+        let x = self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?;
+        self.out.forward(&flatten(&x)?)
+    }
+}

@@ -1,5 +1,6 @@
 //! Architectures, one file each, and the list of them by the names their configs carry.
 
+
 mod bert;
 mod blip2;
 mod clip_text;

@@ -12,7 +12,7 @@
 use super::config::Config;
 use super::eeg::{EegConfig, Stage};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, LayerNorm, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, LayerNorm, Linear, Weights};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::Tensor;
 
@@ -98,6 +98,8 @@ struct Layer {
     norm2: LayerNorm,
     linear1: Linear,
     linear2: Linear,
+    /// Of attention's weights, inside the feed-forward, and of what either adds.
+    drop: Dropout,
     heads: usize,
     scale: f32,
 }
@@ -116,6 +118,7 @@ impl Layer {
             norm2: LayerNorm::load(&forward.at("0"), width, 1e-5)?,
             linear1: Linear::load(&forward.at("1.0"), width, EXPANSION * width)?,
             linear2: Linear::load(&forward.at("1.3"), EXPANSION * width, width)?,
+            drop: Dropout::new(config.eeg.dropped(0.5), weights),
             heads: config.n_heads,
             scale: config.scale(),
         })
@@ -125,10 +128,27 @@ impl Layer {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let h = self.norm1.forward(x)?;
         let (q, k, v) = (self.queries.forward(&h)?, self.keys.forward(&h)?, self.values.forward(&h)?);
-        let seen = q.attention(&k, &v, self.heads, Some(self.scale), Sight::All)?;
-        let x = self.projection.forward_with(&seen, Activation::None, Some(x))?;
+        if !self.drop.is_on() {
+            let seen = q.attention(&k, &v, self.heads, Some(self.scale), Sight::All)?;
+            let x = self.projection.forward_with(&seen, Activation::None, Some(x))?;
+            let h = self.linear1.forward_with(&self.norm2.forward(&x)?, Activation::Gelu, None)?;
+            return self.linear2.forward_with(&h, Activation::None, Some(&x));
+        }
+        let seen = self.projection.forward(&self.attend(&q, &k, &v)?)?;
+        let x = x.add(&self.drop.forward(&seen)?)?;
         let h = self.linear1.forward_with(&self.norm2.forward(&x)?, Activation::Gelu, None)?;
-        self.linear2.forward_with(&h, Activation::None, Some(&x))
+        let h = self.linear2.forward(&self.drop.forward(&h)?)?;
+        x.add(&self.drop.forward(&h)?)
+    }
+
+    /// Attention whose weights are dropped, which the fused one never holds: [batch, tokens, emb_dim] of all three.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let &[batch, tokens, width] = q.shape() else { unreachable!("made by a linear layer of tokens") };
+        let split =
+            |x: &Tensor| x.reshape(&[batch, tokens, self.heads, width / self.heads])?.permute(&[0, 2, 1, 3]);
+        let scores = split(q)?.scale(self.scale, 0.0)?.matmul(&split(k)?, true)?;
+        let seen = self.drop.forward(&scores.softmax()?)?.matmul(&split(v)?, false)?;
+        seen.permute(&[0, 2, 1, 3])?.reshape(&[batch, tokens, width])
     }
 }
 
@@ -138,6 +158,7 @@ pub struct Conformer {
     spatial: Conv2d,
     norm: BatchNorm,
     projection: Conv2d,
+    drop: Dropout,
     layers: Vec<Layer>,
     out: Linear,
     tokens: usize,
@@ -165,6 +186,7 @@ impl Conformer {
             spatial: conv("shallownet.1", FILTERS, FILTERS, [eeg.n_chans, 1])?,
             norm: BatchNorm::load(&weights.at("0.shallownet.2"), FILTERS)?,
             projection: conv("projection.0", FILTERS, width, [1, 1])?,
+            drop: Dropout::new(eeg.dropped(0.5), weights),
             layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
             out: Linear::load(&weights.at("2.fc.0"), tokens * width, eeg.outputs(weights, "2.fc.0")?)?,
             tokens,
@@ -176,7 +198,8 @@ impl Conformer {
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let x = self.temporal.forward(&self.config.eeg.image("Conformer", eeg)?)?;
         let x = self.norm.forward(&self.spatial.forward(&x)?)?.elu()?;
-        let x = self.projection.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
+        let x = self.drop.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
+        let x = self.projection.forward(&x)?;
         let (batch, width) = (eeg.shape()[0], self.config.emb_dim());
         let mut x = x.reshape(&[batch, self.tokens, width])?;
         for layer in &self.layers {

@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -29,6 +29,8 @@ pub struct DeepNet {
     blocks: Vec<Block>,
     /// After the first temporal filters.
     spatial: Conv2d,
+    /// After each block.
+    drop: Dropout,
     out: Linear,
     config: EegConfig,
 }
@@ -55,6 +57,7 @@ impl DeepNet {
         Ok(DeepNet {
             blocks: (0..FILTERS.len()).map(block).collect::<Result<_>>()?,
             spatial: conv(1, FILTERS[0], FILTERS[0], [config.n_chans, 1])?,
+            drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), width, config.outputs(weights, "out")?)?,
             config: config.clone(),
         })
@@ -68,7 +71,8 @@ impl DeepNet {
             if i == 0 {
                 x = self.spatial.forward(&x)?;
             }
-            x = block.norm.forward(&x)?.elu()?.max_pool2d([1, POOL[0]], [1, POOL[1]])?;
+            x = block.norm.forward(&x)?.elu()?;
+            x = self.drop.forward(&x.max_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
         }
         self.out.forward(&flatten(&x)?)
     }

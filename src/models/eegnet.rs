@@ -11,7 +11,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -31,6 +31,8 @@ pub struct EegNet {
     norm2: BatchNorm,
     later: Conv2d,
     norm3: BatchNorm,
+    /// After the first pooling each value by itself, after the second whole filters.
+    drop: Dropout,
     out: Linear,
     config: EegConfig,
 }
@@ -52,6 +54,7 @@ impl EegNet {
             norm2: norm("net.3", F2)?,
             later: conv("net.7", F2, F2, [1, LATER[0]])?,
             norm3: norm("net.8", F2)?,
+            drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), F2 * left, config.outputs(weights, "out")?)?,
             config: config.clone(),
         })
@@ -61,8 +64,8 @@ impl EegNet {
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let pool = |x: Tensor| x.avg_pool2d([1, POOL[0]], [1, POOL[1]]);
         let x = self.norm1.forward(&self.temporal.forward(&self.config.image("EEGNet", eeg)?)?)?;
-        let x = pool(self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?)?;
+        let x = self.drop.forward(&pool(self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?)?)?;
         let x = pool(self.norm3.forward(&self.later.forward(&x)?)?.elu()?)?;
-        self.out.forward(&flatten(&x)?)
+        self.out.forward(&flatten(&self.drop.forward_channels(&x)?)?)
     }
 }

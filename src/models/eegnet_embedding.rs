@@ -9,7 +9,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -31,12 +31,16 @@ pub struct EegNetEmbedding {
     separable: Conv2d,
     pointwise: Conv2d,
     norm3: BatchNorm,
+    /// After both poolings.
+    drop: Dropout,
     embedding: Linear,
     config: EegConfig,
 }
 
 impl EegNetEmbedding {
     /// `block_1`, `block_2`, `block_3`, `embedding`.
+    ///
+    /// A quarter is what Lawhern et al. drop across subjects (`drop_prob` 0.25), a half within one.
     ///
     /// Errors: [`crate::error::Error::Setting`] for fewer than 32 samples.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<EegNetEmbedding> {
@@ -55,6 +59,7 @@ impl EegNetEmbedding {
             separable: conv("block_3.1", wide, wide, [1, 16], wide, [7, 8])?,
             pointwise: conv("block_3.2", wide, F2, [1, 1], 1, [0, 0])?,
             norm3: norm("block_3.3", F2)?,
+            drop: Dropout::new(config.dropped(0.5), weights),
             embedding: Linear::load(&weights.at("embedding"), F2 * left, emb_dim)?,
             config: config.clone(),
         })
@@ -62,7 +67,8 @@ impl EegNetEmbedding {
 
     /// [batch, n_chans, n_times] -> [batch, emb_dim].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let pool = |x: Tensor, [kernel, step]: Stage| x.avg_pool2d([1, kernel], [1, step]);
+        let pool =
+            |x: Tensor, [kernel, step]: Stage| self.drop.forward(&x.avg_pool2d([1, kernel], [1, step])?);
         let x = self.temporal.forward(&self.config.image("MyEEGNet_embedding", eeg)?)?;
         let x = self.spatial.forward(&self.norm1.forward(&x)?)?;
         let x = pool(self.norm2.forward(&x)?.elu()?, POOLS[0])?;

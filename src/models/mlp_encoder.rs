@@ -10,33 +10,38 @@
 
 use super::eeg::EegConfig;
 use crate::error::Result;
-use crate::nn::{BatchNorm, Linear, Weights};
+use crate::nn::{BatchNorm, Dropout, Linear, Weights};
 use crate::tensor::Tensor;
 
 /// Widths of the layers.
 const HIDDEN: [usize; 3] = [512, 256, 128];
 
-/// Linear layers, each with a norm and ReLU.
+/// Linear layers, each with a norm and ReLU, and dropout but after the last.
 struct Trunk {
     layers: Vec<(Linear, BatchNorm)>,
+    drop: Dropout,
 }
 
 impl Trunk {
     /// `0`, `1`, then `4`, `5`, then `8`, `9`.
-    fn load(weights: &Weights, n_features: usize) -> Result<Trunk> {
+    fn load(weights: &Weights, config: &EegConfig) -> Result<Trunk> {
         let layer = |i: usize| {
-            let inputs = if i == 0 { n_features } else { HIDDEN[i - 1] };
+            let inputs = if i == 0 { config.n_features } else { HIDDEN[i - 1] };
             let linear = Linear::load(&weights.at((4 * i).to_string()), inputs, HIDDEN[i])?;
             Ok((linear, BatchNorm::load(&weights.at((4 * i + 1).to_string()), HIDDEN[i])?))
         };
-        Ok(Trunk { layers: (0..HIDDEN.len()).map(layer).collect::<Result<_>>()? })
+        let layers = (0..HIDDEN.len()).map(layer).collect::<Result<_>>()?;
+        Ok(Trunk { layers, drop: Dropout::new(config.dropped(0.3), weights) })
     }
 
     /// [batch, n_features] -> [batch, 128].
     fn forward(&self, features: &Tensor) -> Result<Tensor> {
         let mut x = features.clone();
-        for (linear, norm) in &self.layers {
+        for (i, (linear, norm)) in self.layers.iter().enumerate() {
             x = norm.forward(&linear.forward(&x)?)?.relu()?;
+            if i + 1 < self.layers.len() {
+                x = self.drop.forward(&x)?;
+            }
         }
         Ok(x)
     }
@@ -53,7 +58,7 @@ impl MlpEncoder {
     /// `net`: the trunk, then `net.11`.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<MlpEncoder> {
         Ok(MlpEncoder {
-            net: Trunk::load(&weights.at("net"), config.n_features)?,
+            net: Trunk::load(&weights.at("net"), config)?,
             out: Linear::load(&weights.at("net.11"), HIDDEN[2], config.outputs(weights, "net.11")?)?,
             config: config.clone(),
         })
@@ -78,7 +83,7 @@ impl MlpEncoderFeat {
     /// `feature_extractor`: the trunk.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<MlpEncoderFeat> {
         Ok(MlpEncoderFeat {
-            feature_extractor: Trunk::load(&weights.at("feature_extractor"), config.n_features)?,
+            feature_extractor: Trunk::load(&weights.at("feature_extractor"), config)?,
             config: config.clone(),
         })
     }

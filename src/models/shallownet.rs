@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -23,6 +23,7 @@ pub struct ShallowNet {
     temporal: Conv2d,
     spatial: Conv2d,
     norm: BatchNorm,
+    drop: Dropout,
     out: Linear,
     config: EegConfig,
 }
@@ -40,6 +41,7 @@ impl ShallowNet {
             temporal: conv("net.0", 1, [1, TEMPORAL[0]])?,
             spatial: conv("net.1", FILTERS, [config.n_chans, 1])?,
             norm: BatchNorm::load(&weights.at("net.2"), FILTERS)?,
+            drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,
             config: config.clone(),
         })
@@ -49,6 +51,7 @@ impl ShallowNet {
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let x = self.temporal.forward(&self.config.image("ShallowNet", eeg)?)?;
         let x = self.norm.forward(&self.spatial.forward(&x)?)?.elu()?;
-        self.out.forward(&flatten(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?)
+        let x = self.drop.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
+        self.out.forward(&flatten(&x)?)
     }
 }

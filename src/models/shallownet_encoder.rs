@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -24,6 +24,7 @@ pub struct ShallowNetEncoder {
     norm1: BatchNorm,
     spatial: Conv2d,
     norm2: BatchNorm,
+    drop: Dropout,
     config: EegConfig,
 }
 
@@ -44,6 +45,7 @@ impl ShallowNetEncoder {
             norm1: norm("net.1", FILTERS[0])?,
             spatial: conv("net.3", FILTERS[0], FILTERS[1], [config.n_chans, 1], Window::padded(0))?,
             norm2: norm("net.4", FILTERS[1])?,
+            drop: Dropout::new(config.dropped(0.6), weights),
             config: config.clone(),
         })
     }
@@ -60,6 +62,6 @@ impl ShallowNetEncoder {
         let x = self.temporal.forward(&self.config.image("ShallowNetEncoder", eeg)?)?;
         let x = self.spatial.forward(&self.norm1.forward(&x)?.elu()?)?;
         let x = self.norm2.forward(&x)?.elu()?;
-        flatten(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)
+        flatten(&self.drop.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?)
     }
 }

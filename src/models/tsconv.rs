@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -24,6 +24,7 @@ pub struct TsConv {
     norm1: BatchNorm,
     spatial: Conv2d,
     norm2: BatchNorm,
+    drop: Dropout,
     out: Linear,
     config: EegConfig,
 }
@@ -43,6 +44,7 @@ impl TsConv {
             norm1: norm("net.2")?,
             spatial: conv("net.4", FILTERS, [config.n_chans, 1])?,
             norm2: norm("net.5")?,
+            drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,
             config: config.clone(),
         })
@@ -53,6 +55,6 @@ impl TsConv {
         let x = self.temporal.forward(&self.config.image("TSConv", eeg)?)?;
         let x = self.norm1.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?.elu()?;
         let x = self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?;
-        self.out.forward(&flatten(&x)?)
+        self.out.forward(&flatten(&self.drop.forward(&x)?)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Dropout: no weights, and nothing at all outside of training.
 
 use super::{Training, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -24,6 +24,27 @@ impl Dropout {
         let Some(training) = &self.training else { return Ok(x.clone()) };
         let (seed, stream) = training.draw();
         x.dropout(self.p, seed, stream)
+    }
+
+    /// [batch, .., channels] -> the same; whole channels of an item are dropped, as by PyTorch's `Dropout2d`.
+    ///
+    /// Errors: as `forward`; on fewer than two axes.
+    pub fn forward_channels(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.is_on() {
+            return Ok(x.clone());
+        }
+        if x.rank() < 2 {
+            let detail = format!("wanted [batch, .., channels], got {:?}", x.shape());
+            return Err(Error::shape("dropout", detail));
+        }
+        let mut shape = vec![1; x.rank()];
+        (shape[0], shape[x.rank() - 1]) = (x.shape()[0], x.dim(0));
+        x.mul(&self.forward(&Tensor::full(x.gpu(), &shape, x.dtype(), 1.0)?)?)
+    }
+
+    /// Whether anything is dropped.
+    pub fn is_on(&self) -> bool {
+        self.training.is_some() && self.p > 0.0
     }
 }
 
@@ -51,5 +72,24 @@ mod tests {
         assert_eq!(at_step(3), [first.clone(), second], "the same step draws the same");
         assert_ne!(at_step(4)[0], first);
         assert_eq!(first, Tensor::dropout_host(0.5, 7, 3 << 20, 0, 64).unwrap());
+    }
+
+    #[test]
+    fn channels_go_as_a_whole() {
+        let Some(gpu) = gpu() else { return };
+        let parameters = Arc::new(Parameters::new(Default::default()));
+        let training = Arc::new(Training::new(7, 0));
+        let weights = Weights::from_parameters(&gpu, &parameters, Precision::F32, Some(&training));
+        let (batch, samples, channels) = (5, 3, 16);
+        let x = Tensor::new(&gpu, &[batch, 1, samples, channels], &[1_f32; 5 * 3 * 16]).unwrap();
+        let y = Dropout::new(0.5, &weights).forward_channels(&x).unwrap().to_vec().unwrap();
+        let factors = Tensor::dropout_host(0.5, 7, 0, 0, batch * channels).unwrap();
+        for (at, &value) in y.iter().enumerate() {
+            assert_eq!(value, factors[at / (samples * channels) * channels + at % channels], "{at}");
+        }
+        assert!(factors.contains(&0.0) && factors.contains(&2.0));
+        let still = Dropout::new(0.5, &weights.eval());
+        assert!(!still.is_on() && still.forward_channels(&x).unwrap().node() == x.node());
+        assert!(Dropout::new(0.5, &weights).forward_channels(&x.reshape(&[240]).unwrap()).is_err());
     }
 }

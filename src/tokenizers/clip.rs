@@ -8,14 +8,12 @@
 //! Same as transformers' `CLIPTokenizer` (5.23.0, `models/clip/tokenization_clip.py`) with `padding="max_length"`
 //! and `truncation=True`.
 
+use super::folder::{self, content, from_json, ids_of};
 use crate::error::{Error, Result};
-use crate::files;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-const FILE_LIMIT_BYTES: u64 = 64 << 20;
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 const WORDS: &str =
@@ -39,15 +37,14 @@ impl ClipTokenizer {
     /// vocabulary, or a vocabulary without `<|startoftext|>`, `<|endoftext|>` or the padding token.
     pub fn open(folder: impl AsRef<Path>) -> Result<ClipTokenizer> {
         let folder = folder.as_ref();
-        let settings = read_settings(folder)?;
-        let whole = folder.join("tokenizer.json");
-        let (file, tokenizer) = if whole.exists() {
-            let json = files::read_small(&whole, FILE_LIMIT_BYTES)?;
-            (whole.clone(), from_json(&whole, &json)?)
-        } else {
-            let file = folder.join("vocab.json");
-            let tokenizer = from_vocabulary(&file, &folder.join("merges.txt"), &settings)?;
-            (file, tokenizer)
+        let settings = folder::settings(folder)?;
+        let (file, tokenizer) = match folder::whole(folder)? {
+            Some(whole) => whole,
+            None => {
+                let file = folder.join("vocab.json");
+                let tokenizer = from_vocabulary(&file, &folder.join("merges.txt"), &settings)?;
+                (file, tokenizer)
+            }
         };
         let id = |token: &str| {
             let missing = || Error::format(&file, format!("has no token {token:?}; is it a CLIP tokenizer?"));
@@ -68,9 +65,7 @@ impl ClipTokenizer {
             let detail = format!("{max_length} was given, wanted at least 2 for the start and end tokens");
             return Err(Error::setting("max_length", detail));
         }
-        let encoding = self.tokenizer.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| Error::shape("tokenizer", e.to_string()))?;
-        let words = encoding.get_ids().iter().copied().take(max_length - 2);
+        let words = ids_of(&self.tokenizer, text)?.into_iter().take(max_length - 2);
         let ids = std::iter::once(self.start).chain(words).chain([self.end]);
         Ok(ids.chain(std::iter::repeat(self.pad)).take(max_length).map(i64::from).collect())
     }
@@ -91,43 +86,9 @@ impl ClipTokenizer {
     }
 }
 
-fn from_json(path: &Path, json: &[u8]) -> Result<Tokenizer> {
-    let mut tokenizer =
-        Tokenizer::from_bytes(json).map_err(|e| Error::format(path, format!("is no tokenizer: {e}")))?;
-    // Length is a matter of `encode`; a file may carry its own.
-    tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(|e| Error::format(path, e.to_string()))?;
-    Ok(tokenizer)
-}
-
 /// Puts the two files into the one form that the `tokenizers` crate reads.
 fn from_vocabulary(vocab: &Path, merges: &Path, settings: &Map<String, Value>) -> Result<Tokenizer> {
-    let tokens: HashMap<String, u32> =
-        serde_json::from_slice(&files::read_small(vocab, FILE_LIMIT_BYTES)?)
-            .map_err(|e| Error::format(vocab, format!("is no vocabulary, token to id: {e}")))?;
-    let text = String::from_utf8(files::read_small(merges, FILE_LIMIT_BYTES)?)
-        .map_err(|_| Error::format(merges, "is not UTF-8"))?;
-    let mut pairs = Vec::new();
-    for (line_idx, line) in text.lines().enumerate() {
-        if line.trim().is_empty() || (line_idx == 0 && line.starts_with("#version")) {
-            continue;
-        }
-        let pair =
-            line.split_once(' ').filter(|(_, second)| !second.trim().is_empty() && !second.contains(' '));
-        let Some((first, second)) = pair else {
-            return Err(Error::format(
-                merges,
-                format!("line {}: wanted two tokens, got {line:?}", line_idx + 1),
-            ));
-        };
-        for token in [first, second, &format!("{first}{second}")] {
-            if !tokens.contains_key(token) {
-                let detail = format!("line {}: {token:?} is not in {}", line_idx + 1, vocab.display());
-                return Err(Error::format(merges, detail));
-            }
-        }
-        pairs.push([first, second]);
-    }
+    let (tokens, pairs) = folder::vocabulary(vocab, merges)?;
     let added: Vec<Value> = [START, END]
         .iter()
         .zip(["bos_token", "eos_token"])
@@ -163,26 +124,6 @@ fn from_vocabulary(vocab: &Path, merges: &Path, settings: &Map<String, Value>) -
         },
     });
     from_json(vocab, whole.to_string().as_bytes())
-}
-
-/// `special_tokens_map.json` under `tokenizer_config.json`, as far as they are there.
-fn read_settings(folder: &Path) -> Result<Map<String, Value>> {
-    let mut settings = Map::new();
-    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-        let path = folder.join(name);
-        if path.exists() {
-            let file: Map<String, Value> =
-                serde_json::from_slice(&files::read_small(&path, FILE_LIMIT_BYTES)?)
-                    .map_err(|e| Error::format(&path, format!("is no JSON object: {e}")))?;
-            settings.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
-        }
-    }
-    Ok(settings)
-}
-
-/// A special token is written as its text, or as an object with `content`.
-fn content(token: Option<&Value>) -> Option<&str> {
-    token.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()))
 }
 
 #[cfg(test)]

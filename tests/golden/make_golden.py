@@ -575,6 +575,12 @@ class Maker:
 
         tokenizer_cases.make(os.path.join(self.args.out, "tokenizer"))
 
+    def text(self):
+        import text_cases
+
+        text_cases.opt(os.path.join(self.args.out, "tokenizer_opt"))
+        text_cases.bert(os.path.join(self.args.out, "tokenizer_bert"))
+
     # ---- features ----
 
     def features(self):
@@ -616,7 +622,6 @@ class Maker:
             assert worst < 1e-5, (length, worst)
             print(f"  DE of {length} samples agrees with the published values to {worst:.1e}")
 
-
     # ---- NeuroVision ----
 
     def neurovision(self):
@@ -625,7 +630,7 @@ class Maker:
         neurovision.Maker(self, rng_for, evaluate).all()
 
 
-GROUPS = ("eeg", "scheduler", "unet3d", "unet2d", "vae", "clip", "tokenizer", "features", "neurovision")
+GROUPS = ("eeg", "scheduler", "unet3d", "unet2d", "vae", "clip", "tokenizer", "features", "neurovision", "text")
 
 
 def main():

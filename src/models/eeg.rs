@@ -150,9 +150,14 @@ impl EegConfig {
 
     /// A window as an image: [batch, n_chans, n_times] -> [batch, n_chans, n_times, 1].
     pub(super) fn image(&self, model: &str, eeg: &Tensor) -> Result<Tensor> {
+        self.window(model, eeg)?.reshape(&[eeg.shape()[0], self.n_chans, self.n_times, 1])
+    }
+
+    /// A window, if it is one of these sizes: [batch, n_chans, n_times].
+    pub(super) fn window<'a>(&self, model: &str, eeg: &'a Tensor) -> Result<&'a Tensor> {
         let EegConfig { n_chans, n_times, .. } = *self;
         match *eeg.shape() {
-            [batch, c, t] if [c, t] == [n_chans, n_times] => eeg.reshape(&[batch, n_chans, n_times, 1]),
+            [_, c, t] if [c, t] == [n_chans, n_times] => Ok(eeg),
             _ => {
                 let detail = format!("wanted [batch, {n_chans}, {n_times}], got {:?}", eeg.shape());
                 Err(Error::shape(model, detail))

@@ -8,8 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
-use crate::ops::Window;
+use crate::nn::{BatchNorm, Dropout, FilterBank, Linear, Weights};
 use crate::tensor::Tensor;
 
 /// Filters of both convolutions.
@@ -20,8 +19,7 @@ const POOL: Stage = [51, 5];
 
 /// Temporal filters, spatial filters, pooling, a linear layer.
 pub struct ShallowNet {
-    temporal: Conv2d,
-    spatial: Conv2d,
+    filters: FilterBank,
     norm: BatchNorm,
     drop: Dropout,
     out: Linear,
@@ -34,12 +32,10 @@ impl ShallowNet {
     /// Errors: [`crate::error::Error::Setting`] for fewer than 75 samples.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<ShallowNet> {
         let left = config.left("ShallowNet", &[TEMPORAL, POOL])?;
-        let conv = |name: &str, channels, kernel| {
-            Conv2d::load(&weights.at(name), channels, FILTERS, kernel, Window::padded(0))
-        };
+        let [temporal, spatial] = ["net.0", "net.1"].map(|name| weights.at(name));
+        let n_chans = config.n_chans;
         Ok(ShallowNet {
-            temporal: conv("net.0", 1, [1, TEMPORAL[0]])?,
-            spatial: conv("net.1", FILTERS, [config.n_chans, 1])?,
+            filters: FilterBank::load(&temporal, &spatial, [FILTERS, FILTERS], TEMPORAL[0], n_chans)?,
             norm: BatchNorm::load(&weights.at("net.2"), FILTERS)?,
             drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,
@@ -49,8 +45,8 @@ impl ShallowNet {
 
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let x = self.temporal.forward(&self.config.image("ShallowNet", eeg)?)?;
-        let x = self.norm.forward(&self.spatial.forward(&x)?)?.elu()?;
+        let x = self.filters.forward(self.config.window("ShallowNet", eeg)?)?;
+        let x = self.norm.forward(&x)?.elu()?;
         let x = self.drop.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
         self.out.forward(&flatten(&x)?)
     }

@@ -330,6 +330,48 @@ fn forward_names_what_is_wrong() {
 }
 
 #[test]
+fn single_eeg_networks_run_and_say_what_they_want() {
+    if gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    let init = |name: &str| {
+        let model = folder.path().join(name);
+        mindreel().args(["init", name, "--output"]).arg(&model).assert().success();
+        model
+    };
+    let (eegnet, glmnet_mlp) = (init("eegnet"), init("glmnet-mlp"));
+    let forward = |model: &Path, eeg: &[usize]| {
+        write(&input, &[("eeg", eeg)]);
+        let mut command = mindreel();
+        command.arg("forward").arg("--force").arg("--model").arg(model).arg("--input").arg(&input);
+        command.arg("--output").arg(&output);
+        command
+    };
+    for (model, eeg) in
+        [(&eegnet, &[3, 1, 62, 200][..]), (&glmnet_mlp, &[3, 62, 5]), (&glmnet_mlp, &[3, 310])]
+    {
+        let (code, stdout, stderr) = outcome(&mut forward(model, eeg));
+        assert_eq!((code, stdout.as_str()), (0, "logits [3, 40]\n"), "{stderr}");
+    }
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(eegnet.join("config.json")).unwrap()).unwrap();
+    for (model, eeg, wanted) in [
+        (&eegnet, &[3, 1, 62, 199][..], "wanted [batch, 62, 200], got [3, 62, 199]"),
+        (&eegnet, &[3, 2, 62, 200], "'eeg' wants [batch, 1, n_chans, n_times], got [3, 2, 62, 200]"),
+        (&glmnet_mlp, &[3, 62, 4], "wanted 310 features of each item"),
+    ] {
+        let line = refusal(&mut forward(model, eeg), 3);
+        assert!(line.contains(wanted), "{line}");
+    }
+    config["n_times"] = 96.into();
+    std::fs::write(eegnet.join("config.json"), config.to_string()).unwrap();
+    let line = refusal(&mut forward(&eegnet, &[3, 1, 62, 96]), 3);
+    assert!(line.contains("config.json: \"n_times\": EEGNet wants at least 97 samples, got 96"), "{line}");
+}
+
+#[test]
 fn half_precision_stays_finite_and_near() {
     if gpu().is_none() {
         return;

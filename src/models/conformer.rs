@@ -12,7 +12,7 @@
 use super::config::Config;
 use super::eeg::{EegConfig, Stage};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, LayerNorm, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, LayerNorm, Linear, Weights};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::Tensor;
 
@@ -154,8 +154,7 @@ impl Layer {
 
 /// Convolutions, transformer layers, a linear layer over all tokens.
 pub struct Conformer {
-    temporal: Conv2d,
-    spatial: Conv2d,
+    filters: FilterBank,
     norm: BatchNorm,
     projection: Conv2d,
     drop: Dropout,
@@ -172,9 +171,9 @@ impl Conformer {
     pub fn load(weights: &Weights, config: &ConformerConfig) -> Result<Conformer> {
         let (eeg, width) = (&config.eeg, config.emb_dim());
         let tokens = eeg.left("Conformer", &[TEMPORAL, POOL])?;
-        let conv = |name: &str, channels, filters, kernel| {
-            Conv2d::load(&weights.at("0").at(name), channels, filters, kernel, Window::padded(0))
-        };
+        let [temporal, spatial, projection] =
+            ["shallownet.0", "shallownet.1", "projection.0"].map(|name| weights.at("0").at(name));
+        let sizes = [FILTERS; 2];
         let in_file = || weights.checkpoint().map(|_| n_layers(weights)).filter(|&n| n > 0);
         let n_layers = config.n_layers.or_else(in_file).unwrap_or(3);
         let layer = |i: usize| Layer::load(&weights.at(format!("1.{i}")), config);
@@ -182,10 +181,9 @@ impl Conformer {
             weights.at("2.clshead").pass_over(unread);
         }
         Ok(Conformer {
-            temporal: conv("shallownet.0", 1, FILTERS, [1, TEMPORAL[0]])?,
-            spatial: conv("shallownet.1", FILTERS, FILTERS, [eeg.n_chans, 1])?,
+            filters: FilterBank::load(&temporal, &spatial, sizes, TEMPORAL[0], eeg.n_chans)?,
             norm: BatchNorm::load(&weights.at("0.shallownet.2"), FILTERS)?,
-            projection: conv("projection.0", FILTERS, width, [1, 1])?,
+            projection: Conv2d::load(&projection, FILTERS, width, [1, 1], Window::padded(0))?,
             drop: Dropout::new(eeg.dropped(0.5), weights),
             layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
             out: Linear::load(&weights.at("2.fc.0"), tokens * width, eeg.outputs(weights, "2.fc.0")?)?,
@@ -196,8 +194,8 @@ impl Conformer {
 
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let x = self.temporal.forward(&self.config.eeg.image("Conformer", eeg)?)?;
-        let x = self.norm.forward(&self.spatial.forward(&x)?)?.elu()?;
+        let x = self.filters.forward(self.config.eeg.window("Conformer", eeg)?)?;
+        let x = self.norm.forward(&x)?.elu()?;
         let x = self.drop.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
         let x = self.projection.forward(&x)?;
         let (batch, width) = (eeg.shape()[0], self.config.emb_dim());

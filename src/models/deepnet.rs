@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -18,17 +18,22 @@ const FILTERS: [usize; 4] = [25, 50, 100, 200];
 const TEMPORAL: Stage = [10, 1];
 const POOL: Stage = [2, 2];
 
-/// Filters in time, a norm, a pooling.
+/// Filters, a norm, a pooling.
 struct Block {
-    temporal: Conv2d,
+    filters: Filters,
     norm: BatchNorm,
+}
+
+enum Filters {
+    /// In time, then across channels: the first block.
+    Bank(FilterBank),
+    /// In time.
+    Temporal(Conv2d),
 }
 
 /// Temporal and spatial filters, then three blocks more, a linear layer.
 pub struct DeepNet {
     blocks: Vec<Block>,
-    /// After the first temporal filters.
-    spatial: Conv2d,
     /// After each block.
     drop: Dropout,
     out: Linear,
@@ -41,22 +46,22 @@ impl DeepNet {
     /// Errors: [`crate::error::Error::Setting`] for fewer than 151 samples.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<DeepNet> {
         let left = config.left("DeepNet", &[TEMPORAL, POOL].repeat(FILTERS.len()))?;
-        let conv = |place: usize, channels, filters, kernel| {
-            Conv2d::load(&weights.at(format!("net.{place}")), channels, filters, kernel, Window::padded(0))
-        };
+        let place = |nth: usize| weights.at(format!("net.{nth}"));
         let block = |i: usize| {
-            // The first block has its spatial filters between.
-            let (place, norm, channels) =
-                if i == 0 { (0, 2, 1) } else { (5 * i + 1, 5 * i + 2, FILTERS[i - 1]) };
-            Ok(Block {
-                temporal: conv(place, channels, FILTERS[i], [1, TEMPORAL[0]])?,
-                norm: BatchNorm::load(&weights.at(format!("net.{norm}")), FILTERS[i])?,
-            })
+            let (filters, norm) = if i == 0 {
+                let sizes = [FILTERS[0]; 2];
+                let bank = FilterBank::load(&place(0), &place(1), sizes, TEMPORAL[0], config.n_chans)?;
+                (Filters::Bank(bank), 2)
+            } else {
+                let (kernel, window) = ([1, TEMPORAL[0]], Window::padded(0));
+                let conv = Conv2d::load(&place(5 * i + 1), FILTERS[i - 1], FILTERS[i], kernel, window)?;
+                (Filters::Temporal(conv), 5 * i + 2)
+            };
+            Ok(Block { filters, norm: BatchNorm::load(&place(norm), FILTERS[i])? })
         };
         let width = FILTERS[FILTERS.len() - 1] * left;
         Ok(DeepNet {
             blocks: (0..FILTERS.len()).map(block).collect::<Result<_>>()?,
-            spatial: conv(1, FILTERS[0], FILTERS[0], [config.n_chans, 1])?,
             drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), width, config.outputs(weights, "out")?)?,
             config: config.clone(),
@@ -65,12 +70,12 @@ impl DeepNet {
 
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let mut x = self.config.image("DeepNet", eeg)?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.temporal.forward(&x)?;
-            if i == 0 {
-                x = self.spatial.forward(&x)?;
-            }
+        let mut x = self.config.window("DeepNet", eeg)?.clone();
+        for block in &self.blocks {
+            x = match &block.filters {
+                Filters::Bank(bank) => bank.forward(&x)?,
+                Filters::Temporal(conv) => conv.forward(&x)?,
+            };
             x = block.norm.forward(&x)?.elu()?;
             x = self.drop.forward(&x.max_pool2d([1, POOL[0]], [1, POOL[1]])?)?;
         }

@@ -5,6 +5,7 @@
 //! Grouped convolutions (depthwise and those of the EEG networks) run one result per invocation, see `grouped`.
 
 mod grouped;
+mod weight_gradient;
 
 use super::gemm::{self, Epilogue, Image, Product};
 use super::pack::{Packed, SourceType};
@@ -12,9 +13,6 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::{DType, Tensor};
 use std::fmt;
-
-/// Elements of unfolded windows held at once.
-const UNFOLDED: usize = 16 << 20;
 
 /// Where a convolution looks: PyTorch's `stride`, `padding`, `dilation`, as [y, x] and [top, bottom, left, right].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,27 +324,6 @@ impl Tensor {
         };
         product.run()?;
         Ok(dx)
-    }
-
-    /// Gradient of the weight, [outputs, channels, taps]: a product over the output pixels, some at a time.
-    fn conv2d_dw(&self, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
-        let (channels, outputs, taps) = (self.dim(0), dy.dim(0), kernel[0] * kernel[1]);
-        let (pixels, out) = (dy.len() / outputs, [dy.dim(2), dy.dim(1)]);
-        let dy = dy.reshape(&[pixels, outputs])?;
-        let most = (UNFOLDED / (taps * channels)).clamp(64, pixels.max(64));
-        let mut sum: Option<Tensor> = None;
-        for start in (0..pixels).step_by(most) {
-            let some = start..pixels.min(start + most);
-            let windows = self.unfold(kernel, window, out, some.clone())?;
-            let part = dy.narrow(0, start, some.len())?.permute(&[1, 0])?.matmul(&windows, false)?;
-            sum = Some(match sum {
-                Some(sum) => sum.add(&part)?,
-                None => part,
-            });
-        }
-        let dw =
-            sum.map_or_else(|| Tensor::zeros(self.gpu(), &[outputs, taps * channels], self.dtype()), Ok)?;
-        dw.reshape(&[outputs, taps, channels])?.permute(&[0, 2, 1])
     }
 
     /// [batch, samples, channels] -> [batch, out samples, outputs]: PyTorch's `F.conv1d` on channels-last signals,

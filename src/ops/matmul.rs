@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// Longest sum of one launch; longer ones go on from where the last one stopped.
-const MAX_K: usize = 1 << 15;
+pub(super) const MAX_K: usize = 1 << 15;
 
 /// Rows that read the right side before a texture of it pays.
 pub(super) const ROWS_PER_TEXTURE: usize = 256;

@@ -13,6 +13,8 @@ pub mod signal;
 #[cfg(feature = "text")]
 pub mod tokenizers;
 pub mod weights;
+#[cfg(feature = "plot")]
+pub mod plot;
 
 // machine wing
 pub mod gpu;

@@ -13,11 +13,17 @@ pub mod signal;
 #[cfg(feature = "text")]
 pub mod tokenizers;
 pub mod weights;
+
+// the one room that names wgpu
+pub mod gpu;
+
+// data sets and charts, on the host still
 #[cfg(feature = "signal")]
 pub mod data;
+#[cfg(feature = "plot")]
+pub mod plot;
 
 // machine wing
-pub mod gpu;
 pub mod tensor;
 pub mod ops;
 pub mod autograd;

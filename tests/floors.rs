@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["files"],
     // host wing: plain Rust, no GPU; and the one room that names wgpu
     &["gpu", "media", "signal", "tokenizers", "weights"],
-    &["data"],
+    &["data", "plot"],
     // machine wing; `testing` is there for unit tests alone
     &["tensor"],
     &["testing"],

@@ -9,7 +9,6 @@
 mod chrome;
 mod clock;
 mod compare;
-mod font;
 mod kernels;
 mod launch;
 mod model;

@@ -1,7 +1,7 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
 mod classify;
-// mod pictures;
+mod pictures;
 mod report;
 
 use super::Shell;

@@ -130,7 +130,7 @@ fn check_size(count: usize, height: usize, width: usize) -> Result<usize> {
 }
 
 /// Says which limit `count` frames of `height` × `width` exceed. Readers ask before they allocate.
-pub(super) fn within_limits(count: usize, height: usize, width: usize) -> Result<(), String> {
+pub(crate) fn within_limits(count: usize, height: usize, width: usize) -> Result<(), String> {
     let size = format!("{count} frames of {width} × {height}");
     if count == 0 || height == 0 || width == 0 {
         return Err(format!("{size} hold no pixel"));

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, EncodingError, Limits, Transformations};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// The keyword settings stand under.
@@ -21,6 +21,27 @@ const MAX_EXTRA_BYTES: usize = 16 << 20;
 /// Errors: as [`Frames::new`] for one frame; [`Error::Write`].
 pub fn write(path: impl AsRef<Path>, rgb: &[u8], height: usize, width: usize, comment: &str) -> Result<()> {
     let path = path.as_ref();
+    check(rgb, height, width)?;
+    files::write_atomically(path, |file| {
+        encode_into(file, rgb, height, width, comment).map_err(|error| match error {
+            EncodingError::IoError(source) => Error::write(path)(source),
+            other => Error::write(path)(std::io::Error::other(other)),
+        })
+    })
+}
+
+/// The bytes of a picture `[height, width, 3]`.
+///
+/// Errors: as [`Frames::new`] for one frame.
+pub fn encode(rgb: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
+    check(rgb, height, width)?;
+    let mut bytes = Vec::new();
+    encode_into(&mut bytes, rgb, height, width, "")
+        .map_err(|error| Error::shape("png::encode", error.to_string()))?;
+    Ok(bytes)
+}
+
+fn check(rgb: &[u8], height: usize, width: usize) -> Result<()> {
     let fits = frames::within_limits(1, height, width);
     fits.map_err(|detail| Error::shape("png::write", detail))?;
     if rgb.len() != height * width * 3 {
@@ -29,26 +50,30 @@ pub fn write(path: impl AsRef<Path>, rgb: &[u8], height: usize, width: usize, co
             format!("{} bytes are not [{height}, {width}, 3]", rgb.len()),
         ));
     }
-    let failed = |error: EncodingError| match error {
-        EncodingError::IoError(source) => Error::write(path)(source),
-        other => Error::write(path)(std::io::Error::other(other)),
-    };
-    files::write_atomically(path, |file| {
-        let mut encoder = Encoder::new(file, width as u32, height as u32);
-        encoder.set_color(ColorType::Rgb);
-        encoder.set_depth(BitDepth::Eight);
-        if !comment.is_empty() {
-            let (keyword, text) = (KEYWORD.to_string(), comment.to_string());
-            if comment.chars().all(|c| u32::from(c) < 256 && c != '\0') {
-                encoder.add_text_chunk(keyword, text).map_err(failed)?;
-            } else {
-                encoder.add_itxt_chunk(keyword, text.replace('\0', " ")).map_err(failed)?;
-            }
+    Ok(())
+}
+
+fn encode_into(
+    file: impl Write,
+    rgb: &[u8],
+    height: usize,
+    width: usize,
+    comment: &str,
+) -> std::result::Result<(), EncodingError> {
+    let mut encoder = Encoder::new(file, width as u32, height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    if !comment.is_empty() {
+        let (keyword, text) = (KEYWORD.to_string(), comment.to_string());
+        if comment.chars().all(|c| u32::from(c) < 256 && c != '\0') {
+            encoder.add_text_chunk(keyword, text)?;
+        } else {
+            encoder.add_itxt_chunk(keyword, text.replace('\0', " "))?;
         }
-        let mut writer = encoder.write_header().map_err(failed)?;
-        writer.write_image_data(rgb).map_err(failed)?;
-        writer.finish().map_err(failed)
-    })
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rgb)?;
+    writer.finish()
 }
 
 /// Writes every frame of a clip as `FOLDER/000.png`, `FOLDER/001.png` and so on; returns the paths.
@@ -173,6 +198,10 @@ mod tests {
                 assert_eq!(text.unwrap_or_default(), comment);
             }
         }
+        assert_eq!(encode(&frames.rgb[..105], 7, 5).unwrap(), {
+            write(folder.path().join("b.png"), &frames.rgb[..105], 7, 5, "").unwrap();
+            std::fs::read(folder.path().join("b.png")).unwrap()
+        });
         assert!(write(folder.path().join("a.png"), &[0; 5], 1, 2, "").is_err());
         assert!(write(folder.path().join("a.png"), &[], 0, 2, "").is_err());
     }

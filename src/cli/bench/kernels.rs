@@ -15,6 +15,7 @@ use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Trace};
 use crate::ops::{Epilogue, Packed};
+use crate::plot::scene::FileKind;
 use crate::tensor::{DType, Tensor};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub(super) struct Args {
     compare: Option<PathBuf>,
 
     /// Picture of the roofline with a dot for every op
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png|.svg")]
     plot: Option<PathBuf>,
 
     #[command(flatten)]
@@ -90,6 +91,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         }
     }
     args.output.check(&[args.plot.as_deref()])?;
+    args.plot.as_deref().map(|path| FileKind::of(path, "--plot")).transpose()?;
     let before = args.compare.as_deref().map(compare::open).transpose()?;
     let cases = subject::cases(args.model.as_deref(), args.size)?;
     let gpu = shell.open_gpu()?;
@@ -143,7 +145,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     result["roof"] = json!({ "flop_per_s": highest.flops, "bytes_per_s": highest.bytes });
     result["ops"] = rows.iter().map(Row::json).collect();
     if let Some(path) = &args.plot {
-        plot::write(path, &rows, highest)?;
+        plot::draw(&rows, highest).save(path)?;
     }
     let changes = before.as_deref().map(|before| compare::changes(before, &rows));
     if let (Some(changes), Some(file)) = (&changes, &args.compare) {

@@ -1,91 +1,52 @@
 //! The roofline as a picture: FLOPs per byte against FLOPs per second, both in powers of ten; the two roofs, a dot
 //! for every op that computes, numbers and names for those that take most of the time.
 
-use super::font;
 use super::report::{Row, digits, percent, rate};
 use super::roofline::{Roof, intensity};
-use crate::error::Result;
-use crate::media::png;
-use std::path::Path;
+use crate::plot::axes::{Axes, Scale, heading};
+use crate::plot::colour::{INK, MUTED, kind};
+use crate::plot::scene::{Pen, Scene, Text, fitted};
 
-const WIDTH: usize = 1600;
-const HEIGHT: usize = 900;
+const SIZE: [f64; 2] = [1060.0, 660.0];
 /// Left, top, right and bottom of the axes.
-const FRAME: [f64; 4] = [130.0, 70.0, 1000.0, 820.0];
+const FRAME: [f64; 4] = [70.0, 100.0, 670.0, 600.0];
 /// Ops that get a name.
 const NAMED: usize = 34;
-/// Letters of a name; more are cut.
-const LETTERS: usize = 46;
-
-type Colour = [u8; 3];
-const INK: Colour = [40, 44, 52];
-const GREY: Colour = [225, 228, 232];
-const ROOF: Colour = [90, 96, 110];
-/// One for each kind of op, in the order they come.
-const COLOURS: [Colour; 8] = [
-    [31, 119, 180],
-    [214, 39, 40],
-    [44, 160, 44],
-    [148, 103, 189],
-    [255, 127, 14],
-    [23, 150, 170],
-    [140, 86, 75],
-    [227, 119, 194],
-];
+/// From one name to the next.
+const LINE: f64 = 15.0;
 
 /// Draws `rows`, the ones that matter most first, under `roof`.
-///
-/// Errors: [`crate::error::Error::Write`].
-pub(super) fn write(path: &Path, rows: &[Row], roof: Roof) -> Result<()> {
-    let canvas = draw(rows, roof);
-    png::write(path, &canvas.rgb, HEIGHT, WIDTH, "")
-}
-
-fn draw(rows: &[Row], roof: Roof) -> Canvas {
-    let mut canvas = Canvas { rgb: vec![255; 3 * WIDTH * HEIGHT] };
+pub(super) fn draw(rows: &[Row], roof: Roof) -> Scene {
+    let mut scene = Scene::new(SIZE[0], SIZE[1], "Roofline");
     let dots: Vec<(f64, f64, &Row)> = rows
         .iter()
         .filter(|row| row.work.flops > 0 && row.sample.median_s > 0.0)
         .map(|row| (intensity(row.work), row.work.flops as f64 / row.sample.median_s, row))
         .collect();
     let ridge = roof.flops / roof.bytes;
+    let told = format!(
+        "{} and {} measured; ridge at {} FLOP per byte",
+        rate(roof.flops, "FLOP"),
+        rate(roof.bytes, "B"),
+        digits(ridge)
+    );
+    heading(&mut scene, "Roofline", &told);
+
     let decades = |values: &mut dyn Iterator<Item = f64>| {
         let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-        (low.log10().floor(), high.log10().ceil())
+        let decade = |exponent: f64| 10f64.powf(exponent);
+        Scale { low: decade(low.log10().floor()), high: decade(high.log10().ceil()), is_log: true }
     };
     let x = decades(&mut dots.iter().map(|dot| dot.0).chain([0.3 * ridge, 3.0 * ridge]));
-    let y = decades(&mut dots.iter().map(|dot| dot.1).chain([0.1 * roof.flops, 1.1 * roof.flops]));
-    let [left, top, right, bottom] = FRAME;
-    let at_x = |v: f64| left + (v.log10() - x.0) / (x.1 - x.0) * (right - left);
-    let at_y = |v: f64| bottom - (v.log10() - y.0) / (y.1 - y.0) * (bottom - top);
-
-    for decade in x.0 as i32..=x.1 as i32 {
-        let value = 10_f64.powi(decade);
-        canvas.line([at_x(value), top], [at_x(value), bottom], 1.0, GREY);
-        let label = if decade < 0 { format!("{value}") } else { format!("{value:.0}") };
-        canvas.text(at_x(value) - 6.0 * label.len() as f64, bottom + 14.0, 2, &label, INK);
-    }
-    for decade in y.0 as i32..=y.1 as i32 {
-        let value = 10_f64.powi(decade);
-        canvas.line([left, at_y(value)], [right, at_y(value)], 1.0, GREY);
-        let (scaled, unit) = match decade {
-            12.. => (value * 1e-12, "T"),
-            9.. => (value * 1e-9, "G"),
-            6.. => (value * 1e-6, "M"),
-            _ => (value, ""),
-        };
-        let label = format!("{scaled:.0} {unit}");
-        canvas.text(left - 14.0 - 12.0 * label.len() as f64, at_y(value) - 7.0, 2, &label, INK);
-    }
-    canvas.text(left, bottom + 44.0, 2, "FLOP per byte", INK);
-    canvas.text(left - 100.0, top - 36.0, 2, "FLOP/s", INK);
+    let giga = 1e-9 * roof.flops;
+    let y = decades(&mut dots.iter().map(|dot| 1e-9 * dot.1).chain([0.1 * giga, 1.1 * giga]));
+    let axes = Axes { frame: FRAME, x, y };
+    axes.draw(&mut scene, "FLOP per byte", "GFLOP/s");
 
     // The slope ends where it meets the left edge or the floor.
-    let start = 10_f64.powf(x.0).max(10_f64.powf(y.0) / roof.bytes);
-    canvas.line([at_x(start), at_y(start * roof.bytes)], [at_x(ridge), at_y(roof.flops)], 3.0, ROOF);
-    canvas.line([at_x(ridge), at_y(roof.flops)], [right, at_y(roof.flops)], 3.0, ROOF);
-    let peaks = format!("{} and {} measured", rate(roof.flops, "FLOP"), rate(roof.bytes, "B"));
-    canvas.text(right - 12.0 * peaks.len() as f64, at_y(roof.flops) - 26.0, 2, &peaks, ROOF);
+    let start = x.low.max(y.low * 1e9 / roof.bytes);
+    let slope = axes.at(start, 1e-9 * start * roof.bytes);
+    scene.line(&[slope, axes.at(ridge, giga), axes.at(x.high, giga)], Pen::new(MUTED, 2.0));
 
     let mut kinds: Vec<&str> = Vec::new();
     for (.., row) in &dots {
@@ -93,93 +54,29 @@ fn draw(rows: &[Row], roof: Roof) -> Canvas {
             kinds.push(row.kind());
         }
     }
-    let colour = |row: &Row| {
-        let at = kinds.iter().position(|kind| *kind == row.kind()).unwrap_or(0);
-        COLOURS[at % COLOURS.len()]
-    };
+    let colour = |row: &Row| kind(kinds.iter().position(|kind| *kind == row.kind()).unwrap_or(0));
+    let [_, top, right, _] = FRAME;
+    scene.text(
+        Text::new([right + 28.0, top - 12.0], "share of the nearer roof, most time first")
+            .size(10.0)
+            .colour(MUTED),
+    );
     for (at, &(x, y, row)) in dots.iter().enumerate().rev() {
-        let (colour, x, y) = (colour(row), at_x(x), at_y(y));
-        let named = at < NAMED;
-        canvas.disc([x, y], if named { 6.0 } else { 3.5 }, colour);
-        if named {
-            canvas.text(x + 8.0, y - 12.0, 1, &(at + 1).to_string(), INK);
-            let line = top + 22.0 * at as f64;
-            canvas.disc([right + 36.0, line + 5.0], 5.0, colour);
+        let (colour, place) = (colour(row), axes.at(x, 1e-9 * y));
+        let is_named = at < NAMED;
+        scene.dot(place, if is_named { 3.6 } else { 2.2 }, colour);
+        if is_named {
+            scene.text(Text::new([place[0] + 5.0, place[1] - 3.0], (at + 1).to_string()).size(8.0));
+            let line = top + 6.0 + LINE * at as f64;
+            scene.dot([right + 32.0, line - 3.5], 3.6, colour);
+            let small = |x: f64, text: String| Text::new([x, line], text).size(10.0).colour(INK);
             let share = row.roof.share(row.work, row.sample.median_s).0;
-            let name: String = row.name.chars().take(LETTERS).collect();
-            let label = format!("{:>2} {:>7} {name}", at + 1, percent(share));
-            canvas.text(right + 48.0, line, 1, &label, INK);
+            scene.text(small(right + 58.0, (at + 1).to_string()).end());
+            scene.text(small(right + 104.0, percent(share)).end());
+            scene.text(small(right + 112.0, fitted(&row.name, 10.0, SIZE[0] - right - 130.0)));
         }
     }
-    let share =
-        format!("share of the nearer roof, most time first; ridge at {} FLOP per byte", digits(ridge));
-    canvas.text(right + 36.0, top - 28.0, 1, &share, INK);
-    canvas
-}
-
-/// Pixels `[HEIGHT, WIDTH, 3]`.
-struct Canvas {
-    rgb: Vec<u8>,
-}
-
-impl Canvas {
-    /// Lays a colour over a pixel, so much of it.
-    fn blend(&mut self, x: i64, y: i64, colour: Colour, cover: f64) {
-        if x < 0 || y < 0 || x >= WIDTH as i64 || y >= HEIGHT as i64 || cover <= 0.0 {
-            return;
-        }
-        let at = 3 * (y as usize * WIDTH + x as usize);
-        for (old, new) in self.rgb[at..at + 3].iter_mut().zip(colour) {
-            *old = (f64::from(*old) + (f64::from(new) - f64::from(*old)) * cover.min(1.0)).round() as u8;
-        }
-    }
-
-    /// Colours what lies within `reach` of something, with soft edges; `distance` is from a pixel's middle.
-    fn near(
-        &mut self,
-        [x0, y0, x1, y1]: [f64; 4],
-        reach: f64,
-        colour: Colour,
-        distance: impl Fn(f64, f64) -> f64,
-    ) {
-        let pad = reach + 1.0;
-        for y in (y0 - pad).floor() as i64..=(y1 + pad).ceil() as i64 {
-            for x in (x0 - pad).floor() as i64..=(x1 + pad).ceil() as i64 {
-                let cover = reach + 0.5 - distance(x as f64, y as f64);
-                self.blend(x, y, colour, cover);
-            }
-        }
-    }
-
-    fn disc(&mut self, [x, y]: [f64; 2], radius: f64, colour: Colour) {
-        self.near([x, y, x, y], radius, colour, |px, py| (px - x).hypot(py - y));
-    }
-
-    fn line(&mut self, [ax, ay]: [f64; 2], [bx, by]: [f64; 2], width: f64, colour: Colour) {
-        let (dx, dy) = (bx - ax, by - ay);
-        let length = (dx * dx + dy * dy).max(1e-9);
-        let distance = |px: f64, py: f64| {
-            let along = (((px - ax) * dx + (py - ay) * dy) / length).clamp(0.0, 1.0);
-            (px - ax - along * dx).hypot(py - ay - along * dy)
-        };
-        self.near([ax.min(bx), ay.min(by), ax.max(bx), ay.max(by)], 0.5 * width - 0.5, colour, distance);
-    }
-
-    /// Text from its upper left corner, `scale` pixels to a dot.
-    fn text(&mut self, x: f64, y: f64, scale: i64, text: &str, colour: Colour) {
-        let (left, top) = (x.round() as i64, y.round() as i64);
-        for (at, letter) in text.chars().enumerate() {
-            for (row, bits) in font::glyph(letter).into_iter().enumerate() {
-                for column in (0..5).filter(|column| bits >> (4 - column) & 1 == 1) {
-                    let dot_x = left + scale * ((at * font::ADVANCE) as i64 + column);
-                    let dot_y = top + scale * row as i64;
-                    for (dx, dy) in (0..scale).flat_map(|dy| (0..scale).map(move |dx| (dx, dy))) {
-                        self.blend(dot_x + dx, dot_y + dy, colour, 1.0);
-                    }
-                }
-            }
-        }
-    }
+    scene
 }
 
 #[cfg(test)]
@@ -187,6 +84,7 @@ mod tests {
     use super::super::sample::Sample;
     use super::*;
     use crate::gpu::Work;
+    use crate::plot::scene::Shape;
 
     #[test]
     fn every_op_that_computes_has_a_dot_in_the_frame() {
@@ -200,22 +98,34 @@ mod tests {
             work: Work { flops, bytes },
             roof,
         };
-        let blank = draw(&[], roof);
         let rows = [
             row("conv2d", 1 << 34, 1 << 24, 0.4),
             row("silu", 1 << 24, 1 << 24, 0.01),
             row("concat", 0, 99, 0.1),
         ];
-        let canvas = draw(&rows, roof);
-        let has =
-            |canvas: &Canvas, colour: Colour| canvas.rgb.chunks_exact(3).filter(|rgb| *rgb == colour).count();
-        for colour in &COLOURS[..2] {
-            assert!(has(&canvas, *colour) > 100 && has(&blank, *colour) == 0);
+        let dots = |scene: &Scene, colour| {
+            let own = |shape: &&Shape| matches!(shape, Shape::Circle { fill, .. } if *fill == Some(colour));
+            let places = scene.shapes.iter().filter(own).filter_map(|shape| match shape {
+                Shape::Circle { centre, .. } => Some(*centre),
+                _ => None,
+            });
+            places.collect::<Vec<_>>()
+        };
+        let scene = draw(&rows, roof);
+        for idx in 0..2 {
+            // One among the names, one in the frame.
+            let [_, inside] = dots(&scene, kind(idx))[..] else { panic!("two dots of {idx}") };
+            let inside = dots(&scene, kind(idx)).into_iter().find(|dot| dot[0] < FRAME[2]).unwrap_or(inside);
+            assert!((FRAME[0]..FRAME[2]).contains(&inside[0]) && (FRAME[1]..FRAME[3]).contains(&inside[1]));
         }
-        assert_eq!(has(&canvas, COLOURS[2]), 0, "a copy computes nothing");
+        assert_eq!(dots(&scene, kind(2)).len(), 0, "a copy computes nothing");
+        assert_eq!(dots(&draw(&[], roof), kind(0)).len(), 0);
         let folder = tempfile::tempdir().unwrap();
-        write(&folder.path().join("roofline.png"), &rows, roof).unwrap();
+        for name in ["roofline.png", "roofline.svg"] {
+            scene.save(folder.path().join(name)).unwrap();
+        }
         // Measurements of nothing and of everything do not break it.
-        draw(&[row("x", u64::MAX, 1, 1e-9), row("y", 1, u64::MAX, 1e9)], Roof { flops: 1.0, bytes: 1e15 });
+        let odd = Roof { flops: 1.0, bytes: 1e15 };
+        draw(&[row("x", u64::MAX, 1, 1e-9), row("y", 1, u64::MAX, 1e9)], odd).pixels(1).unwrap();
     }
 }

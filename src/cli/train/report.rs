@@ -47,7 +47,7 @@ pub(super) fn write(output: &Path, results: &[UnitResult], permutations: usize) 
     let mut summaries = Vec::new();
     for group in report::groups(results) {
         let Some(summary) = report::summarise(&group, permutations, SEED) else { continue };
-        // super::pictures::write(output, &group, &summary)?;
+        super::pictures::write(output, &group, &summary)?;
         summaries.push(summary);
     }
     let text = |name: &str, text: &str| {

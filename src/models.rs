@@ -1,6 +1,5 @@
 //! Architectures, one file each, and the list of them by the names their configs carry.
 
-
 mod bert;
 mod blip2;
 mod clip_text;

@@ -61,7 +61,7 @@ fn store(batch: u32, row: u32, column4: u32, sum: vec4<f32>) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    var v = sum;
+    var v = scaled(column4, sum);
     if (BIAS != 0u) {
         v += read_bias(bias_row(row), column);
     }

@@ -15,8 +15,8 @@ struct Params {
     stride_c: u32,
     stride_batch: u32,
     source0: u32,     // source element of the first column's first k
-    kind: u32,        // of the source: 0 f32, 1 f16, 2 bf16
-    half: u32,        // 1: written as f16
+    kind: u32,        // of the source: 0 f32, 1 f16, 2 bf16, 3 signed bytes, 127 of which are 1
+    stored: u32,      // 0: written as f32, 1: as f16, 2: as signed bytes
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<u32>;
@@ -25,6 +25,9 @@ struct Params {
 fn element(at: u32) -> f32 {
     if (params.kind == 0u) {
         return bitcast<f32>(source[at]);
+    }
+    if (params.kind == 3u) {
+        return unpack4x8snorm(source[at >> 2u])[at & 3u];
     }
     let word = source[at >> 1u];
     let odd = (at & 1u) == 1u;
@@ -63,7 +66,9 @@ fn forward(
             }
         }
     }
-    if (params.half == 1u) {
+    if (params.stored == 2u) {
+        panels[at] = pack4x8snorm(v);
+    } else if (params.stored == 1u) {
         panels[2u * at] = pack2x16float(v.xy);
         panels[2u * at + 1u] = pack2x16float(v.zw);
     } else {

@@ -16,7 +16,7 @@ struct Params {
     stride_batch: u32,
     source0: u32,     // source element of the first column's first k
     kind: u32,        // 0: f32
-    half: u32,        // 0: written as f32
+    stored: u32,        // 0: written as f32
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<vec4<f32>>;

@@ -9,6 +9,7 @@ struct Params {
     panel4: u32,      // columns of a panel / 4
     panel_first: u32, // panel of the whole matrix these begin with
     at_first: u32,    // vector where they begin
+    factors: u32,     // of signed bytes: the word where those of the columns begin
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // from the first column here on

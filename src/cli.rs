@@ -176,6 +176,27 @@ impl Float {
     }
 }
 
+/// `--dtype` of what runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Number {
+    /// 32 bits
+    F32,
+    /// 16 bits
+    F16,
+    /// 16 bits, and the largest models' matrices in 8: OPT's and BLIP-2's
+    Int8,
+}
+
+impl Number {
+    fn precision(self) -> Precision {
+        match self {
+            Number::F32 => Precision::F32,
+            Number::F16 => Precision::F16,
+            Number::Int8 => Precision::Int8,
+        }
+    }
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     // The default hook would print several lines, and twice for a panic in a thread that is joined.

@@ -22,6 +22,7 @@ mod matmul;
 mod normal;
 mod pack;
 mod pool2d;
+mod quantize;
 mod reduce;
 mod sgd;
 mod softmax;

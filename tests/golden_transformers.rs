@@ -39,6 +39,28 @@ fn check_both(name: &str, fields: &[&str]) {
     check(&gpu, name, Precision::F16, fields);
 }
 
+/// Matrices in signed bytes stay within 2e-2.
+#[test]
+fn bytes_for_weights_keep_the_logits() {
+    let Some(gpu) = gpu() else { return };
+    for name in ["opt_a", "opt_b", "blip2_a"] {
+        let golden = Golden::open(name);
+        let folder = tempfile::tempdir().unwrap();
+        golden.checkpoint(folder.path(), Dtype::F32);
+        let outputs = |precision| {
+            let model = models::open(&gpu, folder.path(), precision).unwrap().model;
+            output(&model.forward(&inputs(&golden)).unwrap(), "logits").values.clone()
+        };
+        let error = relative_error(&outputs(Precision::Int8), &golden.values("out.logits"));
+        let rounded = relative_error(&outputs(Precision::Int8), &outputs(Precision::F16));
+        eprintln!("{name}.logits Int8: relative error {error:.1e}");
+        assert!(
+            (1e-3..2e-2).contains(&error) && rounded > 1e-3,
+            "{name}: {error:.1e}, {rounded:.1e} from f16"
+        );
+    }
+}
+
 /// All inputs of a fixture.
 fn inputs(golden: &Golden) -> Inputs {
     let names: Vec<&str> = golden.file.names().filter_map(|name| name.strip_prefix("in.")).collect();

@@ -35,7 +35,8 @@ fn data_set(folder: &Path, subjects: usize) -> PathBuf {
                 }
             }
         }
-        npy::write(data.join(format!("EEG/sub{subject}.npy")), &[BLOCKS, 40, 5, CHANNELS, SAMPLES], &eeg).unwrap();
+        npy::write(data.join(format!("EEG/sub{subject}.npy")), &[BLOCKS, 40, 5, CHANNELS, SAMPLES], &eeg)
+            .unwrap();
     }
     let labels: Vec<f64> =
         (0..BLOCKS).flat_map(|block| (0..40).map(move |slot| (class(block, slot) + 1) as f64)).collect();
@@ -107,7 +108,13 @@ fn a_sweep_in_parts_is_the_sweep_and_its_scores_stand_beside_chance() {
     assert!(score("top1") > 0.2 && score("p_value") <= 0.01, "{report}");
     assert!(score("shuffled_labels_top1") < 0.1, "{report}");
     assert!((score("uniform_chance") - 0.025).abs() < 1e-9);
-    for file in ["results.csv", "report.md", "confusion-MLP-40c-clean.png", "curves-MLP-40c-clean.png", "settings.toml"] {
+    for file in [
+        "results.csv",
+        "report.md",
+        "confusion-MLP-40c-clean.png",
+        "curves-MLP-40c-clean.png",
+        "settings.toml",
+    ] {
         assert!(whole.join(file).is_file(), "{file}");
     }
     // The same in two parts, joined.
@@ -116,7 +123,13 @@ fn a_sweep_in_parts_is_the_sweep_and_its_scores_stand_beside_chance() {
         train(&data, part, &["--shard", &format!("{nth}/2")]).assert().success();
     }
     let merged = work.path().join("merged");
-    mindreel().args(["train", "report", "--merge", "--permutations", "199"]).args(&parts).arg("--output").arg(&merged).assert().success();
+    mindreel()
+        .args(["train", "report", "--merge", "--permutations", "199"])
+        .args(&parts)
+        .arg("--output")
+        .arg(&merged)
+        .assert()
+        .success();
     for file in ["results.csv", "report.md", "report.json"] {
         let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
         assert!(read(&whole) == read(&merged), "{file} differs");
@@ -156,7 +169,17 @@ fn a_run_that_was_killed_ends_in_the_same_bits() {
     // Killed once a checkpoint is there, at three different ages of it.
     for kill in 0..3 {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("mindreel"))
-            .args(["--quiet", "train", "classify", "--model", "MLP", "--epochs", "6", "--permutations", "199"])
+            .args([
+                "--quiet",
+                "train",
+                "classify",
+                "--model",
+                "MLP",
+                "--epochs",
+                "6",
+                "--permutations",
+                "199",
+            ])
             .arg("--data")
             .arg(&data)
             .arg("--output")
@@ -211,7 +234,12 @@ fn mistakes_are_one_line() {
     refused(&mut train(&work.path().join("none"), &out, &[]), 3, "cannot be read");
     let model = |name: &str| {
         let mut command = mindreel();
-        command.args(["train", "classify", "--model", name]).arg("--data").arg(&data).arg("--output").arg(&out);
+        command
+            .args(["train", "classify", "--model", name])
+            .arg("--data")
+            .arg(&data)
+            .arg("--output")
+            .arg(&out);
         command
     };
     refused(&mut model("ShalowNet"), 2, "did you mean 'ShallowNet'");

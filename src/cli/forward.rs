@@ -1,6 +1,6 @@
 //! `mindreel forward`: one model, tensors in, tensors out. The way another tool drives or checks a model.
 
-use super::{Float, Shell};
+use super::{Number, Shell};
 use crate::error::{Error, Result, nearest};
 use crate::files;
 use crate::gpu::Gpu;
@@ -48,7 +48,7 @@ pub(super) struct Args {
 
     /// Number type of activations; f16 halves memory where the GPU computes in it
     #[arg(long, default_value = "f32")]
-    dtype: Float,
+    dtype: Number,
 
     /// Part of a pipeline folder: unet, vae, semantic, …; or 'generate', to let a language model write
     #[arg(long, value_name = "NAME")]

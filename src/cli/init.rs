@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::{Float, Shell, stop};
 use crate::error::{Error, Result, bytes, nearest};
 use crate::files;
-use crate::models::{Network, Part, Preset, n_parameters, networks, presets};
+use crate::models::{Network, Part, Preset, n_parameters, presets, singles};
 use crate::weights::Dtype;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,10 @@ Single EEG networks, for 62 channels, 1 s at 200 Hz, 40 classes:
   shallownet, deepnet, eegnet, tsconv, conformer, glmnet     of windows
   mlp, glmnet-mlp                                            of features in five bands
 
+Single transformers, each also with '-tiny' behind its name:
+  blip2-opt-2.7b, blip2-qformer, opt-2.7b, neurovision-eeg, all-minilm-l6-v2, clip-vit-base-patch32,
+  vit-base-patch16-224, videomae-base
+
 Examples:
   mindreel init tiny --output model --seed 0
   mindreel init sd14-eeg2video --output full --seed 0 --dtype f16
@@ -30,7 +34,7 @@ on every machine. Random weights decode nothing: they are for tests, benchmarks 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Configuration: tiny, sd14-eeg2video, or an EEG network
+    /// Configuration: tiny, sd14-eeg2video, an EEG network, or a transformer
     name: String,
 
     /// Folder to make
@@ -41,7 +45,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Number type on disk [default: f32, f16 for sd14-eeg2video]
+    /// Number type on disk [default: f32, f16 for sd14-eeg2video, blip2-opt-2.7b and opt-2.7b]
     #[arg(long)]
     dtype: Option<Float>,
 
@@ -58,13 +62,13 @@ enum Made {
 
 impl Made {
     fn named(name: &str) -> Result<Made> {
-        if let Some(network) = networks().into_iter().find(|network| network.name == name) {
+        if let Some(network) = singles().into_iter().find(|network| network.name == name) {
             return Ok(Made::Network(network));
         }
         if let Some(preset) = presets().into_iter().find(|preset| preset.name == name) {
             return Ok(Made::Pipeline(preset));
         }
-        let (presets, networks) = (presets(), networks());
+        let (presets, networks) = (presets(), singles());
         let names: Vec<&str> =
             presets.iter().map(|known| known.name).chain(networks.iter().map(|known| known.name)).collect();
         let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
@@ -75,7 +79,7 @@ impl Made {
     fn dtype(&self) -> Dtype {
         match self {
             Made::Pipeline(preset) => preset.dtype,
-            Made::Network(_) => Dtype::F32,
+            Made::Network(network) => network.dtype,
         }
     }
 

@@ -73,7 +73,7 @@ impl Blip2Vision {
             |weights: &Weights, name: &str| LayerNorm::load(&weights.at(name), width, config.layer_norm_eps);
         let patches = (config.image_size / patch).pow(2);
         let layer = |i: usize| {
-            let weights = weights.at(format!("encoder.layers.{i}"));
+            let weights = weights.in_bytes().at(format!("encoder.layers.{i}"));
             let attention = weights.at("self_attn");
             let attention = MultiheadAttention::stacked(
                 &attention,

@@ -2,15 +2,24 @@
 //! 200 Hz, 40 classes.
 
 use super::presets::Part;
+use super::transformer_presets::transformers;
+use crate::weights::Dtype;
 use serde_json::{Value, json};
 
-/// One EEG network, without its weights.
+/// One model that stands alone, without its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     /// What the user types.
     pub name: &'static str,
     /// The model, in no folder of its own.
     pub part: Part,
+    /// Number type on disk where none is asked for.
+    pub dtype: Dtype,
+}
+
+/// Every model that stands alone: the EEG networks, then the transformers.
+pub fn singles() -> Vec<Network> {
+    networks().into_iter().chain(transformers()).collect()
 }
 
 /// The named networks.
@@ -40,7 +49,7 @@ fn network(name: &'static str, class: &str, sizes: Value, more: Value) -> Networ
             config[key] = value.clone();
         }
     }
-    Network { name, part: Part { folder: "", library: "mindreel", config } }
+    Network { name, part: Part { folder: "", library: "mindreel", config }, dtype: Dtype::F32 }
 }
 
 #[cfg(test)]

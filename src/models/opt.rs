@@ -109,7 +109,7 @@ impl Opt {
             false => Ok(LayerNorm::plain(EPS)),
         };
         let layer = |i: usize| {
-            let weights = decoder.at(format!("layers.{i}"));
+            let weights = decoder.in_bytes().at(format!("layers.{i}"));
             let linear = |name: &str, inputs, outputs| {
                 let load = if config.enable_bias { Linear::load } else { Linear::load_without_bias };
                 load(&weights.at(name), inputs, outputs)

@@ -31,9 +31,9 @@ const PIECE_VALUES: usize = 1 << 22;
 pub struct Part {
     /// Its name: `unet`, `vae`, …; empty for a model that stands alone.
     pub folder: &'static str,
-    /// Who knows the class: `diffusers` or `mindreel`.
+    /// Who knows the class: `diffusers`, `transformers` or `mindreel`.
     pub library: &'static str,
-    /// What `config.json` (or `scheduler_config.json`) holds; `_class_name` first.
+    /// What `config.json` (or `scheduler_config.json`) holds; `_class_name` or `architectures` first.
     pub config: Value,
 }
 
@@ -278,7 +278,8 @@ fn scheduler() -> Part {
 impl Part {
     /// The class its config names.
     pub fn class(&self) -> &str {
-        self.config["_class_name"].as_str().unwrap_or_default()
+        let named = self.config.get("_class_name").or_else(|| self.config.get("architectures")?.get(0));
+        named.and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Name of the config file.

@@ -25,6 +25,8 @@ pub enum Precision {
     /// Activations and weights in f16, sums and statistics in f32. Activations stay in f32 without f16 in the
     /// adapter's shaders, and in the small models: text encoder and EEG.
     F16,
+    /// As F16, with the matrices of the largest models' layers in signed bytes, a factor for each output channel.
+    Int8,
 }
 
 /// Weights under a prefix. Cheap to clone.
@@ -34,6 +36,8 @@ pub struct Weights {
     prefix: String,
     /// Activations in f32 whatever the precision.
     full: bool,
+    /// Matrices in bytes where the precision is [`Precision::Int8`].
+    eight: bool,
     /// There while the layers below this prefix are trained.
     training: Option<Arc<Training>>,
 }
@@ -114,7 +118,7 @@ impl Weights {
         asked: Option<Mutex<Vec<Wanted>>>,
     ) -> Weights {
         let shared = Shared { gpu: gpu.clone(), precision, checkpoint, asked, parameters: None };
-        Weights { shared: Arc::new(shared), prefix: String::new(), full: false, training: None }
+        Weights { shared: Arc::new(shared), prefix: String::new(), full: false, eight: false, training: None }
     }
 
     /// Weights that are tensors on the device. Gradients flow back to those that are parameters. With `training`,
@@ -127,7 +131,13 @@ impl Weights {
     ) -> Weights {
         let parameters = Some(parameters.clone());
         let shared = Shared { gpu: gpu.clone(), precision, checkpoint: None, asked: None, parameters };
-        Weights { shared: Arc::new(shared), prefix: String::new(), full: false, training: training.cloned() }
+        Weights {
+            shared: Arc::new(shared),
+            prefix: String::new(),
+            full: false,
+            eight: false,
+            training: training.cloned(),
+        }
     }
 
     /// The weights of a part: `weights.at("conv_in")`, `weights.at(&format!("down_blocks.{i}"))`.
@@ -169,10 +179,16 @@ impl Weights {
         Weights { full: true, ..self.clone() }
     }
 
+    /// The same weights for layers whose matrices are kept in bytes under [`Precision::Int8`]: where nearly all of a
+    /// large model's memory is.
+    pub fn in_bytes(&self) -> Weights {
+        Weights { eight: true, ..self.clone() }
+    }
+
     /// Number type of activations.
     pub fn dtype(&self) -> DType {
         match self.shared.precision {
-            Precision::F16 if !self.full && self.gpu().facts().features.f16 => DType::F16,
+            Precision::F16 | Precision::Int8 if !self.full && self.gpu().facts().features.f16 => DType::F16,
             _ => DType::F32,
         }
     }
@@ -244,7 +260,10 @@ impl Weights {
         }
         let sizes = [rows.len(), inputs, 1];
         let view = self.view(name, &shape)?;
+        let eight = self.eight && self.shared.precision == Precision::Int8;
         self.source(view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
+            Some(bytes) if eight => Packed::quantized(self.gpu(), [sizes[0], inputs], kind, bytes),
+            None if eight => Packed::planned_int8(self.gpu(), [sizes[0], inputs]),
             Some(bytes) => Packed::from_bytes(self.gpu(), sizes, kind, bytes, self.half(name)),
             None => Packed::planned(self.gpu(), sizes, self.half(name)),
         })
@@ -315,7 +334,7 @@ impl Weights {
 
     /// Whether a matrix is kept in f16 on the device.
     fn half(&self, name: &str) -> bool {
-        self.shared.precision == Precision::F16
+        self.shared.precision != Precision::F32
             || self.in_file(name).is_some_and(|view| view.dtype == Dtype::F16)
     }
 

@@ -33,7 +33,7 @@ params! {
         stride_batch: u32,
         source0: u32,
         kind: u32,
-        half: u32,
+        stored: u32,
     }
 }
 
@@ -98,6 +98,38 @@ impl Segment {
     }
 }
 
+/// How panels hold their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    F32,
+    F16,
+    /// A signed byte times a factor of its column; the factors stand behind the panels.
+    I8,
+}
+
+impl Stored {
+    fn halved(half: bool) -> Stored {
+        if half { Stored::F16 } else { Stored::F32 }
+    }
+
+    /// Bytes of 4 columns of one k.
+    fn vector_bytes(self) -> usize {
+        match self {
+            Stored::F32 => 16,
+            Stored::F16 => 8,
+            Stored::I8 => 4,
+        }
+    }
+
+    /// Bytes of the factors of a panel.
+    fn factor_bytes(self, panel: usize) -> usize {
+        if self == Stored::I8 { 4 * panel } else { 0 }
+    }
+}
+
+/// The number type of signed bytes as a source, in pack.wgsl.
+pub(super) const BYTES: u32 = 3;
+
 /// Where element (n, tap, channel) of a source lies.
 #[derive(Clone, Copy)]
 struct Strides {
@@ -129,7 +161,8 @@ impl Packed {
             return Err(Error::shape("weights", detail));
         }
         let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
-        let packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
+        let stored = Stored::halved(half);
+        let packed = Packed::new(gpu, [n, channels, taps], stored, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
         let row_bytes = row * kind.bytes();
@@ -143,7 +176,8 @@ impl Packed {
                 let columns = first * packed.panel..((first + panels) * packed.panel).min(n);
                 let source = &bytes[columns.start * row_bytes..columns.end * row_bytes];
                 let staged = stage(gpu, source)?;
-                let form = Form { n, taps, channels, panel: packed.panel, half, kind, strides, batch: 1 };
+                let (panel, kind) = (packed.panel, kind as u32);
+                let form = Form { n, taps, channels, panel, stored, kind, strides, batch: 1 };
                 segment.pack(gpu, &staged.binding(), 0, first, panels, &form)?;
             }
         }
@@ -152,7 +186,38 @@ impl Packed {
 
     /// Panels without content, for a plan.
     pub fn planned(gpu: &Gpu, [n, channels, taps]: [usize; 3], half: bool) -> Result<Packed> {
-        Packed::new(gpu, [n, channels, taps], half, 1, true)
+        Packed::new(gpu, [n, channels, taps], Stored::halved(half), 1, true)
+    }
+
+    /// Columns, k and their panels of signed bytes, packed; see `quantize.rs`.
+    pub(super) fn from_quantized(
+        gpu: &Gpu,
+        n: usize,
+        k: usize,
+        bytes: &[u8],
+        factors: &[f32],
+    ) -> Result<Packed> {
+        let packed = Packed::planned_quantized(gpu, n, k)?;
+        let strides = Strides { n: k, tap: 1, channel: 1, batch: 0 };
+        let (panel, stored) = (packed.panel, Stored::I8);
+        let form = Form { n, taps: 1, channels: k, panel, stored, kind: BYTES, strides, batch: 1 };
+        for segment in packed.segments.iter() {
+            let (first, panels) = (segment.panel_first, segment.n_panels);
+            let columns = first * panel..((first + panels) * panel).min(n);
+            let staged = stage(gpu, &bytes[columns.start * k..columns.end * k])?;
+            segment.pack(gpu, &staged.binding(), 0, first, panels, &form)?;
+            if let Store::Buffer(buffer) = &segment.store {
+                let mut own = factors[columns].to_vec();
+                own.resize(panels * panel, 0.0);
+                gpu.write(buffer, (panels * packed.panel_vectors() * 4) as u64, bytemuck::cast_slice(&own))?;
+            }
+        }
+        Ok(packed)
+    }
+
+    /// The same without content, for a plan.
+    pub(super) fn planned_quantized(gpu: &Gpu, n: usize, k: usize) -> Result<Packed> {
+        Packed::new(gpu, [n, k, 1], Stored::I8, 1, false)
     }
 
     /// A weight `[n, channels, taps]` (as [`Packed::from_bytes`], trailing axes of any number) that is a tensor: what a
@@ -166,11 +231,12 @@ impl Packed {
         }
         let (gpu, kind, row) = (weight.gpu(), source_type(weight)?, channels * taps);
         let _op = gpu.op(|| format!("pack {weight}"));
-        let half = kind == SourceType::F16;
-        let mut packed = Packed::new(gpu, [n, channels, taps], half, 1, true)?;
+        let stored = Stored::halved(kind == SourceType::F16);
+        let mut packed = Packed::new(gpu, [n, channels, taps], stored, 1, true)?;
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
-        let form = Form { n, taps, channels, panel: packed.panel, half, kind, strides, batch: 1 };
-        let panel_bytes = (row * packed.panel * kind.bytes()).max(1);
+        let (panel, kind, bytes) = (packed.panel, kind as u32, kind.bytes());
+        let form = Form { n, taps, channels, panel, stored, kind, strides, batch: 1 };
+        let panel_bytes = (row * packed.panel * bytes).max(1);
         let most = (gpu.facts().limits.binding_bytes as usize / panel_bytes).max(1);
         for segment in packed.segments.iter() {
             let last = segment.panel_first + segment.n_panels;
@@ -192,12 +258,12 @@ impl Packed {
     pub(super) fn reversed(weight: &Tensor, [n, channels, taps]: [usize; 3]) -> Result<Packed> {
         let (gpu, kind) = (weight.gpu(), source_type(weight)?);
         let _op = gpu.op(|| format!("pack {weight} reversed"));
-        let half = kind == SourceType::F16;
-        let packed = Packed::new(gpu, [channels, n, taps], half, 1, true)?;
+        let stored = Stored::halved(kind == SourceType::F16);
+        let packed = Packed::new(gpu, [channels, n, taps], stored, 1, true)?;
         // Walking the taps backwards is a step of -1, which u32 arithmetic in the shader wraps to.
         let strides = Strides { n: taps, tap: u32::MAX as usize, channel: channels * taps, batch: 0 };
-        let form =
-            Form { n: channels, taps, channels: n, panel: packed.panel, half, kind, strides, batch: 1 };
+        let (panel, kind) = (packed.panel, kind as u32);
+        let form = Form { n: channels, taps, channels: n, panel, stored, kind, strides, batch: 1 };
         for segment in packed.segments.iter() {
             let (first, panels) = (segment.panel_first, segment.n_panels);
             let source0 = first * packed.panel * taps + taps - 1;
@@ -219,9 +285,9 @@ impl Packed {
         texels: bool,
     ) -> Result<Packed> {
         let gpu = b.gpu();
-        let half = b.dtype() == DType::F16;
+        let stored = Stored::halved(b.dtype() == DType::F16);
         let (n, k_all) = if transposed { (b.dim(1), b.dim(0)) } else { (b.dim(0), b.dim(1)) };
-        let packed = Packed::new(gpu, [n, k.len(), 1], half, batch, texels)?;
+        let packed = Packed::new(gpu, [n, k.len(), 1], stored, batch, texels)?;
         if packed.segments.len() > 1 && batch > 1 {
             return Err(Error::Limit {
                 what: "matmul: the right side".into(),
@@ -243,7 +309,8 @@ impl Packed {
         };
         for segment in packed.segments.iter() {
             let panel = packed.panel;
-            let form = Form { n, taps: 1, channels: k.len(), panel, half, kind, strides, batch };
+            let kind = kind as u32;
+            let form = Form { n, taps: 1, channels: k.len(), panel, stored, kind, strides, batch };
             let (first, panels) = (segment.panel_first, segment.n_panels);
             segment.pack(gpu, &source, before + first * panel * stride_n, first, panels, &form)?;
         }
@@ -265,15 +332,16 @@ impl Packed {
         let (k, n) = if transposed { (columns.len(), rows) } else { (rows, columns.len()) };
         let (stride_k, stride_n) = if transposed { (1, c) } else { (c, 1) };
         let kind = source_type(b)?;
-        let half = kind == SourceType::F16;
-        let packed = Packed::new(gpu, [n, k, 1], half, 1, texels)?;
+        let stored = Stored::halved(kind == SourceType::F16);
+        let packed = Packed::new(gpu, [n, k, 1], stored, 1, texels)?;
         let strides = Strides { n: stride_n, tap: 0, channel: stride_k, batch: 0 };
         let start = super::aligned_row(image * rows, c * kind.bytes());
         let source = b.window(start * c..(image + 1) * rows * c);
         let before = (image * rows - start) * c + columns.start;
         for segment in packed.segments.iter() {
             let panel = packed.panel;
-            let form = Form { n, taps: 1, channels: k, panel, half, kind, strides, batch: 1 };
+            let kind = kind as u32;
+            let form = Form { n, taps: 1, channels: k, panel, stored, kind, strides, batch: 1 };
             let (first, panels) = (segment.panel_first, segment.n_panels);
             segment.pack(gpu, &source, before + first * panel * stride_n, first, panels, &form)?;
         }
@@ -284,20 +352,22 @@ impl Packed {
     fn new(
         gpu: &Gpu,
         [n, channels, taps]: [usize; 3],
-        half: bool,
+        stored: Stored,
         batch: usize,
         texels: bool,
     ) -> Result<Packed> {
-        if half {
+        if stored == Stored::F16 {
             gemm::prepare(gpu);
         }
         let panel = if n <= 32 { 32 } else { 64 };
         let features = gpu.facts().features;
-        let read = match (texels && features.cheap_texels && gpu.facts().family == Family::Subgroup, half) {
-            (true, false) => ReadB::Texel32,
-            (true, true) if panel == 64 => ReadB::Texel16,
-            (_, true) => ReadB::Buffer16,
-            (false, false) => ReadB::Buffer32,
+        let texels = texels && features.cheap_texels && gpu.facts().family == Family::Subgroup;
+        let read = match (texels, stored) {
+            (_, Stored::I8) => ReadB::Buffer8,
+            (true, Stored::F32) => ReadB::Texel32,
+            (true, Stored::F16) if panel == 64 => ReadB::Texel16,
+            (_, Stored::F16) => ReadB::Buffer16,
+            (false, Stored::F32) => ReadB::Buffer32,
         };
         let mut packed = Packed {
             gpu: gpu.clone(),
@@ -310,7 +380,7 @@ impl Packed {
             parameter: None,
         };
         let mut segments = Vec::new();
-        let panel_bytes = packed.panel_vectors() * if half { 8 } else { 16 };
+        let panel_bytes = packed.panel_vectors() * stored.vector_bytes() + stored.factor_bytes(panel);
         let panels = n.div_ceil(panel);
         let most = (gpu.facts().limits.binding_bytes as usize / panel_bytes.max(1) / batch.max(1)).max(1);
         for panel_first in (0..panels).step_by(most) {
@@ -322,7 +392,7 @@ impl Packed {
             let store = match read {
                 ReadB::Texel32 => texture(Texel::Floats)?,
                 ReadB::Texel16 => texture(Texel::Words)?,
-                ReadB::Buffer32 | ReadB::Buffer16 => Store::Buffer(gpu.alloc(&what, bytes)?),
+                ReadB::Buffer32 | ReadB::Buffer16 | ReadB::Buffer8 => Store::Buffer(gpu.alloc(&what, bytes)?),
             };
             segments.push(Segment { store, bytes, panel_first, n_panels });
         }
@@ -372,8 +442,12 @@ fn source_type(x: &Tensor) -> Result<SourceType> {
 /// `-> 320`
 impl fmt::Display for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let half = matches!(self.read, ReadB::Buffer16 | ReadB::Texel16);
-        write!(f, "-> {}{}", self.n, if half { ", f16 weights" } else { "" })
+        let kind = match self.read {
+            ReadB::Buffer16 | ReadB::Texel16 => ", f16 weights",
+            ReadB::Buffer8 => ", int8 weights",
+            ReadB::Buffer32 | ReadB::Texel32 => "",
+        };
+        write!(f, "-> {}{kind}", self.n)
     }
 }
 
@@ -383,8 +457,9 @@ struct Form {
     taps: usize,
     channels: usize,
     panel: usize,
-    half: bool,
-    kind: SourceType,
+    stored: Stored,
+    /// A [`SourceType`], or [`BYTES`].
+    kind: u32,
     strides: Strides,
     batch: usize,
 }
@@ -394,7 +469,7 @@ impl Form {
     fn kernel(&self, source0: usize, channels4: usize, count: usize) -> (&'static Kernel, usize) {
         let Strides { n, channel, batch, .. } = self.strides;
         let lie_in_fours = |sizes: [usize; 4]| sizes.iter().all(|size| size.is_multiple_of(4));
-        if self.taps != 1 || self.half || self.kind != SourceType::F32 {
+        if self.taps != 1 || self.stored != Stored::F32 || self.kind != SourceType::F32 as u32 {
             (&FORWARD, count)
         } else if n == 1 && lie_in_fours([channel, self.n, batch, source0]) {
             (&ROWS, count / (4 * channels4) * channels4.div_ceil(4))
@@ -423,8 +498,8 @@ impl Segment {
         if count == 0 {
             return Ok(());
         }
-        let vector_bytes = if form.half { 8 } else { 16 };
-        // Panels are multiples of 32 x 4 x 4 x 2 bytes: any of them may begin a binding.
+        let vector_bytes = form.stored.vector_bytes();
+        // Panels are multiples of 256 bytes, where there are several: any of them may begin a binding.
         let offset = ((first - self.panel_first) * panel_vectors * vector_bytes) as u64;
         let bytes = (count * vector_bytes) as u64;
         // Shaders write buffers; a texture gets a copy.
@@ -451,8 +526,8 @@ impl Segment {
             stride_c: form.strides.channel as u32,
             stride_batch: form.strides.batch as u32,
             source0: source0 as u32,
-            kind: form.kind as u32,
-            half: u32::from(form.half),
+            kind: form.kind,
+            stored: form.stored as u32,
         };
         let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: gpu.flat_workgroup() };
         gpu.run(&Launch {
@@ -495,7 +570,7 @@ mod tests {
     #[test]
     fn a_matrix_larger_than_a_binding_is_cut_into_segments() {
         let gpu = Gpu::plan();
-        let packed = Packed::new(&gpu, [59_136, 10_000, 1], true, 1, true).unwrap();
+        let packed = Packed::new(&gpu, [59_136, 10_000, 1], Stored::F16, 1, true).unwrap();
         assert!(packed.segments.len() > 8);
         assert!(packed.segments.iter().all(|s| s.bytes <= gpu.facts().limits.binding_bytes));
         assert_eq!(packed.segments.iter().map(|s| s.n_panels).sum::<usize>(), 924);

@@ -17,6 +17,7 @@ params! {
         panel4: u32,
         panel_first: u32,
         at_first: u32,
+        factors: u32,
     }
 }
 
@@ -48,6 +49,7 @@ impl Packed {
                     panel4: (self.panel / 4) as u32,
                     panel_first: panel_first as u32,
                     at_first: (first * self.panel_vectors()) as u32,
+                    factors: (segment.n_panels * self.panel_vectors()) as u32,
                 };
                 let read = self.read;
                 gpu.run(&Launch {
@@ -69,6 +71,10 @@ fn text(read: ReadB) -> String {
     let columns = match read {
         // A texel holds 8 columns.
         ReadB::Texel16 => "let t = read_b2(at / 2u, 0u); return select(lower(t), upper(t), (at & 1u) == 1u);",
+        ReadB::Buffer8 => {
+            "let column4 = at / (params.taps * params.channels4 * 4u * params.panel4) * params.panel4 \
+             + at % params.panel4; return read_b(at, 0u) * factors(params.factors + 4u * column4);"
+        }
         _ => "return read_b(at, 0u);",
     };
     let columns = format!("fn read_columns(at: u32) -> vec4<f32> {{ {columns} }}");
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_form_validates_without_a_gpu() {
-        for read in [ReadB::Buffer32, ReadB::Buffer16, ReadB::Texel32, ReadB::Texel16] {
+        for read in [ReadB::Buffer32, ReadB::Buffer16, ReadB::Texel32, ReadB::Texel16, ReadB::Buffer8] {
             let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: 64 };
             let generate = || text(read);
             let program = Program::generated("unpack", "forward", variant, read as u64, &generate);

@@ -9,7 +9,7 @@ use super::sample::Sample;
 use super::subject::{self, Case, Size};
 use super::{Output, chrome, compare, write_json};
 use crate::cli::progress::Progress;
-use crate::cli::{Float, Shell, stop};
+use crate::cli::{Number, Shell, stop};
 use crate::error::Result;
 use crate::gpu::{Gpu, Op, Trace};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub(super) struct Args {
 
     /// Number type of activations and random weights
     #[arg(long, default_value = "f32")]
-    dtype: Float,
+    dtype: Number,
 
     /// Spare the call that warms up; kernels are then compiled within the times
     #[arg(long)]

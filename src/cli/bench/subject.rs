@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::gpu::{Gpu, Trace};
-use crate::models::{self, Clip, Config, Inputs, Named, Part, Preset, architecture, preset};
+use crate::models::{self, Clip, Config, Inputs, Named, Part, Preset, architecture, preset, singles};
 use crate::nn::{Loaded, Precision};
 use crate::weights::Dtype;
 use clap::ValueEnum;
@@ -46,9 +46,15 @@ pub(super) fn cases(name: Option<&str>, size: Size) -> Result<Vec<Case>> {
         None => all(of(size)?),
         Some(name) if NAMES.contains(&name) => Ok(vec![Case::named(&of(size)?, name)?]),
         Some(name) if presets.iter().any(|known| known.0 == name) => all(preset(name)?),
+        Some(name) if let Some(single) = singles().into_iter().find(|single| single.name == name) => {
+            let config = single.part.model_config()?;
+            let inputs = Inputs::example(&config, &Clip::FULL)?;
+            Ok(vec![Case { name: name.to_string(), config, inputs, source: Source::Random(single.part) }])
+        }
         Some(name) if Path::new(name).is_dir() => folder(Path::new(name)),
         Some(name) => {
-            let known = NAMES.into_iter().chain(presets.map(|known| known.0));
+            let singles = singles().into_iter().map(|single| single.name);
+            let known = NAMES.into_iter().chain(presets.map(|known| known.0)).chain(singles);
             let near = nearest(name, known.clone()).map(|near| format!("; did you mean '{near}'?"));
             let list = known.collect::<Vec<_>>().join(", ");
             let detail = format!("'{name}' is no folder and none of {list}{}", near.unwrap_or_default());
@@ -120,7 +126,7 @@ impl Case {
             Source::Folder(folder) => models::open(gpu, folder, precision),
             Source::Random(part) => {
                 let folder = tempfile::tempdir().map_err(Error::write(std::env::temp_dir()))?;
-                let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+                let dtype = if precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
                 part.write(folder.path(), 0, dtype, written)?;
                 models::open(gpu, folder.path(), precision)
             }

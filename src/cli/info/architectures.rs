@@ -2,7 +2,7 @@
 
 use super::{Told, grouped};
 use crate::error::Result;
-use crate::models::{ARCHITECTURES, n_parameters, networks, presets};
+use crate::models::{ARCHITECTURES, n_parameters, presets, singles};
 use serde_json::{Value, json};
 
 pub(super) fn list() -> Result<Told> {
@@ -37,11 +37,11 @@ pub(super) fn list() -> Result<Told> {
             "parameters": total,
         }));
     }
-    text += "\nsingle EEG networks of `init`\n";
+    text += "\nsingle models of `init`\n";
     let mut single = Vec::new();
-    for network in networks() {
+    for network in singles() {
         let (class, parameters) = (network.part.class(), n_parameters(&network.part.wanted()?));
-        text += &format!("  {:<12} {class:<22} {:>13} parameters\n", network.name, grouped(parameters));
+        text += &format!("  {:<26} {class:<30} {:>13} parameters\n", network.name, grouped(parameters));
         single.push(json!({ "name": network.name, "class": class, "parameters": parameters }));
     }
     let architecture =

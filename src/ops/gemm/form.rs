@@ -34,6 +34,8 @@ pub(in crate::ops) enum ReadB {
     Texel32,
     /// f16 in a texture, 8 columns a texel.
     Texel16,
+    /// Signed bytes in a buffer, factors of the columns behind them.
+    Buffer8,
 }
 
 impl ReadB {
@@ -44,6 +46,7 @@ impl ReadB {
             ReadB::Buffer16 => shaders!("gemm_read_b16"),
             ReadB::Texel32 => shaders!("gemm_read_b32_texel"),
             ReadB::Texel16 => shaders!("gemm_read_b16_texel"),
+            ReadB::Buffer8 => shaders!("gemm_read_b8"),
         }
     }
 }
@@ -86,7 +89,7 @@ impl Form {
             | u64::from(self.panel / 32) << 29
             | u64::from(self.reader == Reader::Image) << 31
             | (self.read_a as u64) << 32
-            | (self.read_b as u64) << 34;
+            | (self.read_b as u64) << 48;
         choices | self.finish_key()
     }
 
@@ -126,12 +129,15 @@ impl Form {
             if self.split { epilogue(Activation::None, Bias::None, false) } else { self.epilogue() };
         let enable =
             if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
-        [enable, shaders!("gemm"), &epilogue, &reads, &finish, reader, common::INDEX, &product].join("\n")
+        let scaled = if self.read_b == ReadB::Buffer8 { shaders!("gemm_scaled") } else { UNSCALED };
+        [enable, shaders!("gemm"), &epilogue, &reads, scaled, &finish, reader, common::INDEX, &product]
+            .join("\n")
     }
 
     /// The kernel that adds the parts of sums and finishes results as an uncut one would.
     pub(super) fn sum_text(self) -> String {
-        [shaders!("gemm"), &self.epilogue(), self.write(), common::INDEX, shaders!("gemm_sum")].join("\n")
+        [shaders!("gemm"), &self.epilogue(), UNSCALED, self.write(), common::INDEX, shaders!("gemm_sum")]
+            .join("\n")
     }
 
     fn epilogue(self) -> String {
@@ -142,6 +148,9 @@ impl Form {
         if self.wide_c { shaders!("gemm_write4") } else { shaders!("gemm_write1") }
     }
 }
+
+/// Sums of columns that have no factors of their own.
+const UNSCALED: &str = "fn scaled(column4: u32, v: vec4<f32>) -> vec4<f32> { return v; }";
 
 /// `BIAS`, `RESIDUAL` and `activation`, with the formulas it needs.
 fn epilogue(activation: Activation, bias: Bias, residual: bool) -> String {
@@ -233,12 +242,12 @@ mod tests {
         let pairs = |a: &[ReadA], b: &[ReadB]| -> Vec<_> {
             a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).collect()
         };
-        let buffers = pairs(&[One, Four], &[Buffer32, Buffer16]);
+        let buffers = pairs(&[One, Four], &[Buffer32, Buffer16, Buffer8]);
         for panel in [32, 64] {
             let texels: &[ReadB] = if panel == 64 {
-                &[Buffer32, Buffer16, Texel32, Texel16]
+                &[Buffer32, Buffer16, Texel32, Texel16, Buffer8]
             } else {
-                &[Buffer32, Buffer16, Texel32]
+                &[Buffer32, Buffer16, Texel32, Buffer8]
             };
             for rows in [8, 16, 32] {
                 check_tile(&mut keys, Tile::Subgroup { rows }, panel, &pairs(&[One, Four, Texel], texels));

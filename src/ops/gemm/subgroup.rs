@@ -95,7 +95,11 @@ pub(super) fn product(form: Form, rows: u32) -> String {
                 Bias::One => format!(" + bias_{v}"),
                 Bias::Grouped => format!(" + read_bias(bias_row({place}), column_{v})"),
             };
-            line(format!("        finish(to, {place}, column_{v}, c{row}_{v}{bias});"));
+            let sum = match read_b {
+                ReadB::Buffer8 => format!("scaled(column_{v} / 4u, c{row}_{v})"),
+                _ => format!("c{row}_{v}"),
+            };
+            line(format!("        finish(to, {place}, column_{v}, {sum}{bias});"));
         }
         line("    }".into());
     }

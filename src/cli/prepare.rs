@@ -1,20 +1,29 @@
-//! `mindreel prepare`: recordings, and what is made from them before a model sees any.
+//! `mindreel prepare`: recordings, and what is made from them before a model sees any. One file per sub-command.
 
-use super::Shell;
-use crate::error::{Error, Result};
-use crate::files;
-use crate::signal::{npy, sample_recording};
-use serde_json::json;
-use std::path::PathBuf;
+mod batch;
+mod de_psd;
+mod features;
+mod filter;
+mod reference;
+mod resample;
+mod sample;
+mod segment;
+mod span;
+mod windows;
+
+use super::{Shell, stop};
+use crate::error::Result;
 
 const EXAMPLES: &str = "\
 Examples:
-  mindreel prepare sample --output eeg.npy              8 seconds: four clips of 2 seconds
-  mindreel prepare sample --output long.npy --seed 7 --seconds 600
+  mindreel prepare sample --output eeg.npy                                       simulated EEG, for a first try
+  mindreel prepare resample --eeg raw --output 200hz --sample-rate 1000 --to 200
+  mindreel prepare filter --eeg 200hz --output clean --low 0.5 --high 75 --notch 50
+  mindreel prepare segment --eeg clean --output clips                            SEED-DV's blocks into 2-s clips
+  mindreel prepare features --eeg clips --output-de de --output-psd psd          DE and PSD in five bands
 
-The file holds [62, samples] in volts at 200 Hz, channels in SEED-DV's order, as `mindreel video`
-takes it. The same seed gives the same bytes on every machine, and a longer recording begins with
-the shorter one. It is nobody's brain: 1/f noise and an alpha rhythm. Nothing can be decoded from it.";
+Recordings are NumPy arrays [..., channels, samples]. A folder stands for every .npy in it; files that are
+finished already are skipped, so that a batch that was stopped goes on where it was.";
 
 /// Make or prepare recordings
 #[derive(clap::Args)]
@@ -26,96 +35,63 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    Sample(Sample),
-}
-
-/// A recording of simulated EEG, for a first try without a data set
-#[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
-struct Sample {
-    /// File to write
-    #[arg(long, short, value_name = "FILE.npy")]
-    output: PathBuf,
-
-    /// Seed of the simulation
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-
-    /// Length in seconds, at most 7200
-    #[arg(long, default_value_t = 8.0, allow_negative_numbers = true)]
-    seconds: f64,
-
-    /// Replace a file that is there
-    #[arg(long)]
-    force: bool,
+    Sample(sample::Args),
+    Reference(reference::Args),
+    Filter(filter::Args),
+    Resample(resample::Args),
+    Segment(segment::Args),
+    Windows(windows::Args),
+    DePsd(de_psd::Args),
+    Features(features::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
-        What::Sample(args) => sample(args, shell),
+        What::Sample(args) => sample::run(args, shell),
+        What::Reference(args) => reference::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Filter(args) => filter::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Resample(args) => resample::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Segment(args) => segment::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Windows(args) => windows::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::DePsd(args) => de_psd::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Features(args) => features::run(args, shell, &*stop::watch(shell.quiet)?),
     }
-}
-
-fn sample(args: &Sample, shell: &Shell) -> Result<()> {
-    let path = args.output.display();
-    if !args.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")) {
-        return Err(Error::setting("--output", format!("'{path}' does not end in .npy, the format written")));
-    }
-    files::refuse_existing(&args.output, args.force)?;
-    let eeg = sample_recording(args.seed, args.seconds)?;
-    npy::write(&args.output, &[eeg.n_channels, eeg.n_samples], &eeg.data)?;
-    let (seconds, rate) = (eeg.duration_s(), eeg.sample_rate_hz);
-    shell.print(
-        &format!(
-            "{path}: simulated EEG, {} channels, {seconds} s at {rate} Hz, volts, seed {}",
-            eeg.n_channels, args.seed
-        ),
-        &json!({
-            "output": args.output.display().to_string(),
-            "seed": args.seed,
-            "shape": [eeg.n_channels, eeg.n_samples],
-            "seconds": seconds,
-            "sample_rate_hz": rate,
-            "units": "V",
-        }),
-    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kernels;
-    use super::*;
-    use crate::signal::{Cut, Options, Recordings};
+    use super::super::{Kernels, Shell};
+    use crate::signal::npy;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::AtomicBool;
 
-    fn shell() -> Shell {
+    /// A shell that says nothing.
+    pub(super) fn shell() -> Shell {
         let (kernels, checked) = (Kernels::Auto, false);
         Shell { adapter: None, kernels, checked, quiet: true, json: false, check_finite: false }
     }
 
-    fn args(output: PathBuf, force: bool) -> Sample {
-        Sample { output, seed: 3, seconds: 8.0, force }
+    /// What Ctrl-C would raise.
+    pub(super) fn going() -> AtomicBool {
+        AtomicBool::new(false)
     }
 
-    #[test]
-    fn what_is_written_is_what_video_reads() {
+    /// A folder with `a2.npy` and `a10.npy`, each `[2, 3, 800]` of 10 µV at 10 Hz and a little of everything.
+    pub(super) fn two_files() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("eeg.npy");
-        sample(&args(path.clone(), false), &shell()).unwrap();
-        let read = Recordings::load(&path, &Options::seed_dv()).unwrap();
-        assert_eq!(read.data, sample_recording(3, 8.0).unwrap().data);
-        assert_eq!(read.segments(Cut::CLIPS).unwrap().n, 4);
+        let eeg = folder.path().join("eeg");
+        for (name, seed) in [("a2.npy", 1usize), ("a10.npy", 2)] {
+            let value = |i: usize| {
+                let noise = (i * i * seed % 101) as f64 - 50.0;
+                ((std::f64::consts::TAU * 10.0 * i as f64 / 200.0).sin() + 0.02 * noise) * 1e-5
+            };
+            let data: Vec<f32> = (0..2 * 3 * 800).map(|i| value(i) as f32).collect();
+            npy::write(eeg.join(name), &[2, 3, 800], &data).unwrap();
+        }
+        (folder, eeg)
     }
 
-    #[test]
-    fn a_file_that_is_there_stays_without_force() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("eeg.npy");
-        std::fs::write(&path, "mine").unwrap();
-        let error = sample(&args(path.clone(), false), &shell()).unwrap_err();
-        assert_eq!((error.exit_code(), std::fs::read(&path).unwrap()), (5, b"mine".to_vec()));
-        sample(&args(path.clone(), true), &shell()).unwrap();
-        assert!(std::fs::read(&path).unwrap().starts_with(b"\x93NUMPY"));
-        let error = sample(&args(folder.path().join("eeg.edf"), false), &shell()).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+    pub(super) fn shape(path: &Path) -> Vec<usize> {
+        npy::list(path).unwrap()[0].shape.clone()
     }
 }

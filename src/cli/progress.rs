@@ -26,7 +26,7 @@ enum Unit {
 enum Face {
     Silent,
     Bar(ProgressBar),
-    Lines { done: u64, start: Instant, last: Instant },
+    Lines { done: u64, told: u64, start: Instant, last: Instant },
 }
 
 impl Progress {
@@ -56,7 +56,7 @@ impl Progress {
             bar.set_message(label.clone());
             Face::Bar(bar)
         } else {
-            Face::Lines { done: 0, start: Instant::now(), last: Instant::now() }
+            Face::Lines { done: 0, told: 0, start: Instant::now(), last: Instant::now() }
         };
         Progress { label, total, unit, face }
     }
@@ -66,10 +66,10 @@ impl Progress {
         match &mut self.face {
             Face::Silent => {}
             Face::Bar(bar) => bar.set_position(count),
-            Face::Lines { done, start, last } => {
+            Face::Lines { done, told, start, last } => {
                 *done = count;
                 if last.elapsed() >= INTERVAL {
-                    *last = Instant::now();
+                    (*last, *told) = (Instant::now(), count);
                     let line = line(&self.label, count, self.total, self.unit, start.elapsed());
                     super::complain(&line);
                 }
@@ -86,7 +86,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         match &self.face {
             Face::Bar(bar) => bar.finish_and_clear(),
-            Face::Lines { done, start, .. } if start.elapsed() >= INTERVAL => {
+            Face::Lines { done, told, start, .. } if done != told && start.elapsed() >= INTERVAL => {
                 super::complain(&line(&self.label, *done, self.total, self.unit, start.elapsed()));
             }
             Face::Lines { .. } | Face::Silent => {}

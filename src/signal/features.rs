@@ -93,7 +93,7 @@ fn corrected<T: Real>(signal: &[T], n_samples: usize, rate: f64) -> Result<(Vec<
     let highest = BANDS[4].2;
     if !rate.is_finite() || rate < 2.0 * highest {
         let detail = format!("{rate} Hz, the gamma band needs at least {} Hz", 2.0 * highest);
-        return Err(Error::setting("--rate", detail));
+        return Err(Error::setting("sample rate", detail));
     }
     let width_hz = rate / n_samples as f64;
     let mut bins = Vec::with_capacity(BANDS.len());
@@ -131,7 +131,7 @@ fn original<T: Real>(signal: &[T], n_samples: usize, rate: f64) -> Result<(Vec<f
     if rate != ORIGINAL_FFT as f64 {
         let detail =
             format!("{rate} Hz, the original form reads its bins as hertz, which holds at 200 Hz only");
-        return Err(Error::setting("--rate", detail));
+        return Err(Error::setting("sample rate", detail));
     }
     let window = |t: usize| 0.5 - 0.5 * (TAU * (t + 1) as f64 / (n_samples + 1) as f64).cos();
     let mut transform = Transform::new(ORIGINAL_FFT);

@@ -10,7 +10,7 @@
 
 mod header;
 
-use super::Real;
+use super::{Real, Stored};
 use crate::error::{Error, Result, bytes as readable};
 use crate::files;
 pub use header::MAX_HEADER_BYTES;
@@ -56,8 +56,7 @@ pub fn read<T: Real>(path: impl AsRef<Path>, name: Option<&str>) -> Result<Array
     match open(path)? {
         Source::Npy { mut reader, size } => {
             if let Some(name) = name {
-                let detail = format!("is a single .npy array, array \"{name}\" was asked for; give no name");
-                return Err(Error::format(path, detail));
+                return Err(single(path, name));
             }
             read_npy(path, &mut reader, size)
         }
@@ -89,18 +88,35 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<Entry>> {
     }
 }
 
+/// What [`read`] would read: name, shape and type of the array, its numbers unread. Errors as [`read`].
+pub fn describe(path: impl AsRef<Path>, name: Option<&str>) -> Result<Entry> {
+    let path = path.as_ref();
+    let mut entries = list(path)?;
+    let idx = match open(path)? {
+        Source::Npy { .. } if name.is_some() => return Err(single(path, name.unwrap_or_default())),
+        Source::Npy { .. } => 0,
+        Source::Npz(archive) => choose(path, &archive, name)?,
+    };
+    Ok(entries.swap_remove(idx))
+}
+
 /// Writes `data` of `shape` as a little-endian `.npy` in row-major order, whole or not at all.
 ///
 /// Errors: [`Error::Shape`] when the shape does not hold `data`; [`Error::Write`].
-pub fn write<T: Real>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Result<()> {
+pub fn write<T: Stored>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Result<()> {
+    write_parts(path, shape, |put| put(data))
+}
+
+/// Writes an `.npy` of `shape` whose numbers come in parts, each handed to the closure's argument; the parts need
+/// not be in memory together. Whole or not at all.
+///
+/// Errors: [`Error::Shape`] when the parts do not fill the shape; [`Error::Write`]; whatever `fill` returns.
+pub fn write_parts<T: Stored>(
+    path: impl AsRef<Path>,
+    shape: &[usize],
+    fill: impl FnOnce(&mut dyn FnMut(&[T]) -> Result<()>) -> Result<()>,
+) -> Result<()> {
     let path = path.as_ref();
-    let product = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
-    if product != Some(data.len()) {
-        return Err(Error::shape(
-            "npy::write",
-            format!("shape {shape:?} cannot hold {} numbers", data.len()),
-        ));
-    }
     let axes: String = match shape {
         [n] => format!("{n},"),
         _ => shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -112,14 +128,27 @@ pub fn write<T: Real>(path: impl AsRef<Path>, shape: &[usize], data: &[T]) -> Re
     header.push('\n');
     let length = u16::try_from(header.len())
         .map_err(|_| Error::shape("npy::write", format!("{} axes are too many", shape.len())))?;
+    let wanted = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    let misfit = |n: usize| Error::shape("npy::write", format!("shape {shape:?} cannot hold {n} numbers"));
     files::write_atomically(path, |file| {
         let mut buffer = b"\x93NUMPY\x01\x00".to_vec();
         buffer.extend_from_slice(&length.to_le_bytes());
         buffer.extend_from_slice(header.as_bytes());
-        for chunk in data.chunks(1 << 14) {
-            chunk.iter().for_each(|value| value.push_le(&mut buffer));
-            file.write_all(&buffer).map_err(Error::write(path))?;
-            buffer.clear();
+        let mut written = 0usize;
+        fill(&mut |data| {
+            written += data.len();
+            if wanted.is_none_or(|wanted| written > wanted) {
+                return Err(misfit(written));
+            }
+            for chunk in data.chunks(1 << 14) {
+                chunk.iter().for_each(|value| value.push_le(&mut buffer));
+                file.write_all(&buffer).map_err(Error::write(path))?;
+                buffer.clear();
+            }
+            Ok(())
+        })?;
+        if wanted != Some(written) {
+            return Err(misfit(written));
         }
         file.write_all(&buffer).map_err(Error::write(path)) // an empty array is all header
     })
@@ -165,6 +194,12 @@ fn open(path: &Path) -> Result<Source> {
             "is neither .npy nor .npz; convert it with numpy.save(\"eeg.npy\", array)",
         )),
     }
+}
+
+fn single(path: &Path, name: &str) -> Error {
+    let detail =
+        format!("is a single .npy array, array \"{}\" was asked for; give no name", name.escape_debug());
+    Error::format(path, detail)
 }
 
 fn pickle(path: &Path) -> Error {

@@ -317,7 +317,7 @@ fn check_wanted(path: &Path, n_channels: usize, n_samples: usize, options: &Opti
 }
 
 /// EEG is 1e-6 to 1e-4 V. Taken for volts, microvolts are a million times too large, and the reverse.
-fn check_units(path: &Path, data: &[f32], n_samples: usize, units: Units) -> Result<()> {
+pub(super) fn check_units(path: &Path, data: &[f32], n_samples: usize, units: Units) -> Result<()> {
     let Some(median) = checks::median_amplitude(data, n_samples) else { return Ok(()) };
     match units {
         Units::Volts if median > 1e-2 => {

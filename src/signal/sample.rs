@@ -8,28 +8,27 @@
 //! mixing       weight 1 / (1 + d²/s²)² of source and electrode at distance d on the unit sphere
 //! ```
 //!
-//! Bit-equal on every machine: one SplitMix64 stream, normals by Box–Muller, and sine and logarithm from
-//! sums and products, because those of a platform's mathematics library differ in the last place. A longer
-//! recording starts with the shorter one.
+//! Bit-equal on every machine ([`super::portable`]). A longer recording starts with the shorter one.
 
+use super::portable::{Stream, sin_cos_turns};
 use super::{Recording, montage};
 use crate::error::{Error, Result};
 
 /// Longest simulated recording, in seconds.
 pub const MAX_SECONDS: f64 = 7200.0;
 
-const BACKGROUND_V: f64 = 11e-6;
-const ALPHA_V: f64 = 7e-6;
-const NOISE_V: f64 = 1e-6;
+pub(super) const BACKGROUND_V: f64 = 11e-6;
+pub(super) const ALPHA_V: f64 = 7e-6;
+pub(super) const NOISE_V: f64 = 1e-6;
 /// exp(−2π f / 200) for f = 0.25, 1, 4, 16 Hz.
-const CORNERS: [f64; 4] = [0.992_176_780_3, 0.969_072_426_3, 0.881_911_378_3, 0.604_922_562_8];
+pub(super) const CORNERS: [f64; 4] = [0.992_176_780_3, 0.969_072_426_3, 0.881_911_378_3, 0.604_922_562_8];
 /// exp(−π · 1 Hz / 200 Hz): what the resonator keeps from sample to sample.
-const ALPHA_KEPT: f64 = 0.984_414_763_4;
+pub(super) const ALPHA_KEPT: f64 = 0.984_414_763_4;
 /// Cosine and sine of 2π · 10 Hz / 200 Hz.
-const ALPHA_TURN: (f64, f64) = (0.951_056_516_295_153_5, 0.309_016_994_374_947_45);
+pub(super) const ALPHA_TURN: (f64, f64) = (0.951_056_516_295_153_5, 0.309_016_994_374_947_45);
 /// How far a source reaches, in radii of the head.
-const BACKGROUND_REACH: f64 = 0.5;
-const ALPHA_REACH: f64 = 0.8;
+pub(super) const BACKGROUND_REACH: f64 = 0.5;
+pub(super) const ALPHA_REACH: f64 = 0.8;
 
 /// `seconds` of simulated EEG: 62 channels of SEED-DV's montage at 200 Hz, in volts, 11 to 15 µV rms, with an
 /// alpha rhythm strongest over the occipital channels.
@@ -50,43 +49,43 @@ pub fn sample_recording(seed: u64, seconds: f64) -> Result<Recording> {
         electrodes.iter().map(|&e| normalised(weights(e, &background_at, BACKGROUND_REACH))).collect();
     let alpha: Vec<Vec<f64>> = electrodes.iter().map(|&e| weights(e, &alpha_at, ALPHA_REACH)).collect();
 
-    let mut normals = Normals { state: seed, spare: None };
+    let mut normals = Stream::new(seed);
     // All processes start in their steady state, so there is nothing to warm up.
-    let mut slow: Vec<[f64; 4]> = background_at.iter().map(|_| [(); 4].map(|()| normals.next())).collect();
-    let mut rhythm: Vec<[f64; 2]> = alpha_at.iter().map(|_| [(); 2].map(|()| normals.next())).collect();
+    let mut slow: Vec<[f64; 4]> = background_at.iter().map(|_| [(); 4].map(|()| normals.normal())).collect();
+    let mut rhythm: Vec<[f64; 2]> = alpha_at.iter().map(|_| [(); 2].map(|()| normals.normal())).collect();
     let mut data = vec![0.0f32; electrodes.len() * n_samples];
     for t in 0..n_samples {
         let sources: Vec<f64> = slow.iter().map(|state| 0.5 * state.iter().sum::<f64>()).collect();
         for (channel, (background, alpha)) in background.iter().zip(&alpha).enumerate() {
             let background: f64 = background.iter().zip(&sources).map(|(w, s)| w * s).sum();
             let alpha: f64 = alpha.iter().zip(&rhythm).map(|(w, [real, _])| w * real).sum();
-            let v = BACKGROUND_V * background + ALPHA_V * alpha + NOISE_V * normals.next();
+            let v = BACKGROUND_V * background + ALPHA_V * alpha + NOISE_V * normals.normal();
             data[channel * n_samples + t] = v as f32;
         }
         for state in &mut slow {
             for (x, kept) in state.iter_mut().zip(CORNERS) {
-                *x = kept * *x + (1.0 - kept * kept).sqrt() * normals.next();
+                *x = kept * *x + (1.0 - kept * kept).sqrt() * normals.normal();
             }
         }
         for [real, imaginary] in &mut rhythm {
             let ((cos, sin), fresh) = (ALPHA_TURN, (1.0 - ALPHA_KEPT * ALPHA_KEPT).sqrt());
             let turned = (cos * *real - sin * *imaginary, sin * *real + cos * *imaginary);
-            *real = ALPHA_KEPT * turned.0 + fresh * normals.next();
-            *imaginary = ALPHA_KEPT * turned.1 + fresh * normals.next();
+            *real = ALPHA_KEPT * turned.0 + fresh * normals.normal();
+            *imaginary = ALPHA_KEPT * turned.1 + fresh * normals.normal();
         }
     }
     Recording::new(data, montage::SAMPLE_RATE_HZ, montage::names())
 }
 
 /// EEGLAB's polar position on the unit sphere: right, front, up.
-fn on_the_sphere(electrode: &montage::Electrode) -> [f64; 3] {
+pub(super) fn on_the_sphere(electrode: &montage::Electrode) -> [f64; 3] {
     let (sin_angle, cos_angle) = sin_cos_turns(electrode.angle_deg / 360.0);
     let (sin_tilt, cos_tilt) = sin_cos_turns(electrode.radius / 2.0); // radius 0.5 is a tilt of 90°
     [sin_tilt * sin_angle, sin_tilt * cos_angle, cos_tilt]
 }
 
 /// What each source weighs at `electrode`.
-fn weights(electrode: [f64; 3], sources: &[[f64; 3]], reach: f64) -> Vec<f64> {
+pub(super) fn weights(electrode: [f64; 3], sources: &[[f64; 3]], reach: f64) -> Vec<f64> {
     let weight = |source: &[f64; 3]| {
         let squared: f64 = electrode.iter().zip(source).map(|(a, b)| (a - b) * (a - b)).sum();
         let fall = 1.0 + squared / (reach * reach);
@@ -96,73 +95,9 @@ fn weights(electrode: [f64; 3], sources: &[[f64; 3]], reach: f64) -> Vec<f64> {
 }
 
 /// Scaled so that independent sources of unit power add up to unit power.
-fn normalised(weights: Vec<f64>) -> Vec<f64> {
+pub(super) fn normalised(weights: Vec<f64>) -> Vec<f64> {
     let norm = weights.iter().map(|w| w * w).sum::<f64>().sqrt();
     weights.into_iter().map(|w| w / norm).collect()
-}
-
-/// Standard normal numbers: SplitMix64 (Steele, Lea and Flood, 2014) and Box–Muller.
-struct Normals {
-    state: u64,
-    spare: Option<f64>,
-}
-
-impl Normals {
-    fn next(&mut self) -> f64 {
-        if let Some(spare) = self.spare.take() {
-            return spare;
-        }
-        let radius = (-2.0 * ln(self.uniform())).sqrt();
-        let (sin, cos) = sin_cos_turns(self.uniform());
-        self.spare = Some(radius * sin);
-        radius * cos
-    }
-
-    /// Strictly between 0 and 1.
-    fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        ((z >> 12) as f64 + 0.5) / (1u64 << 52) as f64
-    }
-}
-
-/// Sine and cosine of 2π·`turns`, by Taylor series around the nearest quarter turn.
-fn sin_cos_turns(turns: f64) -> (f64, f64) {
-    let turns = turns - turns.floor();
-    let quarter = (4.0 * turns + 0.5).floor();
-    let x = (turns - 0.25 * quarter) * std::f64::consts::TAU;
-    let square = x * x;
-    // sin x = x (1 − x²/(2·3) (1 − x²/(4·5) (…))), and cos x alike.
-    let series = |first: u32| {
-        (0..9)
-            .rev()
-            .map(|i| f64::from(first + 2 * i))
-            .fold(1.0, |sum, n| 1.0 - square / (n * (n + 1.0)) * sum)
-    };
-    let (sin, cos) = (x * series(2), series(1));
-    match quarter as u32 % 4 {
-        0 => (sin, cos),
-        1 => (cos, -sin),
-        2 => (-sin, -cos),
-        _ => (-cos, sin),
-    }
-}
-
-/// Natural logarithm of a positive normal number, from 2 artanh((m − 1) / (m + 1)) of its mantissa.
-fn ln(x: f64) -> f64 {
-    let bits = x.to_bits();
-    let mut exponent = (bits >> 52) as i64 - 1023;
-    let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
-    if mantissa > std::f64::consts::SQRT_2 {
-        mantissa *= 0.5;
-        exponent += 1;
-    }
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let series = (0..12).rev().fold(0.0, |sum, i| sum * s * s + 1.0 / f64::from(2 * i + 1));
-    2.0 * s * series + exponent as f64 * std::f64::consts::LN_2
 }
 
 #[cfg(test)]
@@ -214,18 +149,6 @@ mod tests {
             dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
         };
         assert!(correlation(59, 58) > 0.5 && correlation(59, 1) < 0.3);
-    }
-
-    #[test]
-    fn the_series_are_exact_enough() {
-        for i in 1..10_000 {
-            let u = f64::from(i) / 10_007.0;
-            let (sin, cos) = sin_cos_turns(u);
-            let angle = std::f64::consts::TAU * u;
-            assert!((sin - angle.sin()).abs() < 1e-14 && (cos - angle.cos()).abs() < 1e-14);
-            assert!((ln(u) - u.ln()).abs() < 1e-14 * u.ln().abs().max(1.0));
-        }
-        assert!((sin_cos_turns(-0.25).0 + 1.0).abs() < 1e-15);
     }
 
     #[test]

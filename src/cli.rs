@@ -8,6 +8,7 @@ mod doctor;
 mod forward;
 mod info;
 mod init;
+mod plot;
 mod prepare;
 mod progress;
 mod settings;
@@ -84,6 +85,7 @@ enum Command {
     Init(init::Args),
     Prepare(prepare::Args),
     Forward(forward::Args),
+    Plot(plot::Args),
     Bench(bench::Args),
     Train(train::Args),
     Video(Box<video::Args>),
@@ -239,6 +241,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Plot(args) => plot::run(args, &shell),
         Command::Bench(args) => bench::run(args, &shell),
         Command::Train(args) => train::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),

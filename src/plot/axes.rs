@@ -7,6 +7,8 @@ use super::scene::{Pen, Point, Scene, Text, fitted, text_width};
 pub(crate) const MARGIN: f64 = 24.0;
 /// Room for ticks and a label below a frame.
 pub(crate) const AXIS_ROOM: f64 = 52.0;
+/// Shades of a colour bar.
+const SHADES: usize = 100;
 /// Size of labels.
 pub(crate) const LABEL: f64 = 11.0;
 
@@ -208,32 +210,21 @@ pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) -> f64 {
     y
 }
 
-/// How a kind of thing looks in a chart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Key {
-    Line(Pen),
-    Mark(usize),
-}
-
-/// Names with their looks from left to right, in as many lines as they need, from `top` down; returns where the
-/// next thing may begin.
-pub(crate) fn legend(scene: &mut Scene, top: f64, entries: &[(&str, Key)]) -> f64 {
+/// Names with their lines from left to right, in as many rows as they need, from `top` down; returns where the next
+/// thing may begin.
+pub(crate) fn legend(scene: &mut Scene, top: f64, entries: &[(&str, Pen)]) -> f64 {
     if entries.is_empty() {
         return top;
     }
     let (right, mut x, mut y) = (scene.width - MARGIN, MARGIN, top + 12.0);
-    for (name, key) in entries {
-        let sign = if matches!(key, Key::Line(_)) { 22.0 } else { 10.0 };
+    for (name, pen) in entries {
         let name = fitted(name, 12.0, 220.0);
-        let width = sign + 7.0 + text_width(&name, 12.0);
+        let width = 29.0 + text_width(&name, 12.0);
         if x + width > right && x > MARGIN {
             (x, y) = (MARGIN, y + 19.0);
         }
-        match *key {
-            Key::Line(pen) => scene.line(&[[x, y - 4.0], [x + sign, y - 4.0]], pen),
-            Key::Mark(idx) => mark(scene, [x + 5.0, y - 4.3], 4.5, idx),
-        }
-        scene.text(Text::new([x + sign + 7.0, y], name));
+        scene.line(&[[x, y - 4.0], [x + 22.0, y - 4.0]], *pen);
+        scene.text(Text::new([x + 29.0, y], name));
         x += width + 20.0;
     }
     y + 8.0
@@ -267,8 +258,12 @@ pub(crate) fn colour_bar(
     marks: &[(f64, &str)],
 ) {
     let width = 14.0;
-    let rgb: Vec<u8> = (0..128).flat_map(|row| colour::scale(1.0 - f64::from(row) / 127.0)).collect();
-    scene.image([x, y], [width, height], rgb, [128, 1]);
+    for step in 0..SHADES {
+        // Each goes down to the end, so that no seams show.
+        let down = height * step as f64 / SHADES as f64;
+        let fill = colour::scale(1.0 - step as f64 / (SHADES - 1) as f64);
+        scene.rect([x, y + down], [width, height - down], fill);
+    }
     let place = |value: f64| crisp(y + (1.0 - range.place(value)) * height);
     for (value, text) in range.ticks((height / 26.0) as usize) {
         let at = place(value);

@@ -47,65 +47,53 @@ pub fn confusion(title: &str, counts: &[u64], names: &[String]) -> Result<Scene>
     let side = cell * n as f64;
     let size = (0.78 * cell).clamp(8.0, LABEL);
     // Names where a line of text fits, numbers every few classes elsewhere.
-    let every = (1..).find(|every| cell * *every as f64 >= 1.15 * size).unwrap_or(1);
-    let every =
-        if every > 1 { [2, 5, 10, 20, 50, 100].into_iter().find(|&e| e >= every).unwrap_or(100) } else { 1 };
+    let every = [1, 2, 5, 10, 20, 50].into_iter().find(|&every| cell * f64::from(every) >= 1.15 * size);
+    let every = every.unwrap_or(100) as usize;
     let label = |class: usize| match names.get(class) {
         Some(name) if every == 1 => fitted(name, size, NAME),
         _ => class.to_string(),
     };
     let room = (0..n).step_by(every).map(|class| text_width(&label(class), size)).fold(0.0, f64::max);
+    let is_turned = room > 1.6 * cell;
+    let below = if is_turned { room } else { size };
 
-    let left = MARGIN + 22.0 + room + 8.0;
-    let width = (left + side + 130.0).max(MARGIN * 2.0 + text_width(&told, 12.0) + 20.0);
+    let left = (MARGIN + 22.0 + room + 8.0).round();
+    let width = (left + side + 130.0).max(2.0 * MARGIN + text_width(&told, 12.0) + 20.0);
     let mut scene = Scene::new(width, 0.0, title);
     let top = heading(&mut scene, title, &told) + 22.0;
-    scene.height = (top + side + room + 54.0).max(top + 160.0);
+    scene.height = (top + side + below + 52.0).max(top + 160.0).ceil();
 
-    let highest = (0..n * n).map(|at| share(at / n, at % n)).filter(|v| v.is_finite()).fold(0.0, f64::max);
-    let range = Scale { low: 0.0, high: highest.max(chance), is_log: false }.rounded(5);
+    let shares = || (0..n * n).map(|at| share(at / n, at % n));
+    let highest = shares().filter(|share| share.is_finite()).fold(chance, f64::max);
+    let range = Scale { low: 0.0, high: highest, is_log: false }.rounded(5);
     let range = Scale { high: range.high.min(1.0), ..range };
-    for row in 0..n {
-        for column in 0..n {
-            let share = share(row, column);
-            let fill = if share.is_nan() { NOTHING } else { colour::scale(range.place(share)) };
-            let corner = [left.round() + cell * column as f64, top + cell * row as f64];
-            scene.rect(corner, [cell, cell], fill);
-            if cell >= 30.0 && share.is_finite() {
-                let at = [corner[0] + 0.5 * cell, corner[1] + 0.5 * cell + 4.0];
-                let percent = format!("{:.0}", 100.0 * share);
-                scene.text(Text::new(at, percent).size(LABEL).colour(colour::on(fill)).middle());
-            }
+    for (at, share) in shares().enumerate() {
+        let fill = if share.is_nan() { NOTHING } else { colour::scale(range.place(share)) };
+        let corner = [left + cell * (at % n) as f64, top + cell * (at / n) as f64];
+        scene.rect(corner, [cell, cell], fill);
+        if cell >= 30.0 && share.is_finite() {
+            let middle = [corner[0] + 0.5 * cell, corner[1] + 0.5 * cell + 4.0];
+            let percent = format!("{:.0}", 100.0 * share);
+            scene.text(Text::new(middle, percent).size(LABEL).colour(colour::on(fill)).middle());
         }
     }
     for class in (0..n).step_by(every) {
-        let at = cell * (class as f64 + 0.5) + 0.36 * size;
-        scene.text(Text::new([left - 8.0, top + at], label(class)).size(size).end());
-        let below = [left.round() + at, top + side + 8.0];
-        if room > 1.6 * cell {
-            scene.text(Text::new(below, label(class)).size(size).turned().end());
-        } else {
-            let middle = [left.round() + cell * (class as f64 + 0.5), top + side + 8.0 + 0.72 * size];
-            scene.text(Text::new(middle, label(class)).size(size).middle());
-        }
+        let (middle, line) = (cell * (class as f64 + 0.5), 0.36 * size);
+        let text = |at| Text::new(at, label(class)).size(size);
+        scene.text(text([left - 8.0, top + middle + line]).end());
+        scene.text(match is_turned {
+            true => text([left + middle + line, top + side + 8.0]).turned().end(),
+            false => text([left + middle, top + side + 8.0 + 2.0 * line]).middle(),
+        });
     }
     let axis = |at, text: &str| Text::new(at, text).colour(MUTED).middle();
     scene.text(axis([MARGIN + 6.0, top + 0.5 * side], "true class").turned());
-    let below = if room > 1.6 * cell { room } else { size };
     scene.text(axis([left + 0.5 * side, top + side + below + 32.0], "predicted class"));
-    scene.height = (top + side + below + 52.0).max(top + 160.0).ceil();
 
-    let x = left + side + 66.0;
-    let told = |value: f64, _| format!("{:.0} %", 100.0 * value);
-    let told_fine = |value: f64, _| percent(value);
-    let is_fine = range.high < 0.05;
-    let height = side.clamp(120.0, 260.0);
-    let marks = [(chance, "chance")];
-    if is_fine {
-        colour_bar(&mut scene, [x, top], height, range, told_fine, &marks);
-    } else {
-        colour_bar(&mut scene, [x, top], height, range, told, &marks);
-    }
+    let decimals = usize::from(range.high < 0.05);
+    let told = |share: f64, _| format!("{:.decimals$} %", 100.0 * share);
+    let bar = [left + side + 66.0, top];
+    colour_bar(&mut scene, bar, side.clamp(120.0, 260.0), range, told, &[(chance, "chance")]);
     Ok(scene)
 }
 
@@ -127,8 +115,11 @@ mod tests {
     use super::*;
 
     fn cells(scene: &Scene) -> Vec<[u8; 3]> {
-        let fill = |shape: &Shape| if let Shape::Rect { fill, .. } = shape { Some(*fill) } else { None };
-        scene.shapes.iter().filter_map(fill).collect()
+        let square = |shape: &Shape| match shape {
+            Shape::Rect { size: [width, height], fill, .. } if width == height => Some(*fill),
+            _ => None,
+        };
+        scene.shapes.iter().filter_map(square).collect()
     }
 
     fn says(scene: &Scene, wanted: &str) -> bool {

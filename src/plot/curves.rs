@@ -1,6 +1,6 @@
 //! Curves over epochs or steps: loss and accuracy, training and validation, side by side.
 
-use super::axes::{AXIS_ROOM, Axes, Key, MARGIN, Scale, heading, legend, pen};
+use super::axes::{AXIS_ROOM, Axes, MARGIN, Scale, heading, legend, pen};
 use super::colour::MUTED;
 use super::scene::{Pen, Point, Scene, Text};
 use crate::error::{Error, Result};
@@ -61,8 +61,8 @@ pub fn curves(title: &str, x_label: &str, panels: &[Panel]) -> Result<Scene> {
     let mut scene = Scene::new(2.0 * MARGIN + columns as f64 * step[0], 0.0, title);
     let mut y = heading(&mut scene, title, "");
     if names.len() > 1 || names.first().is_some_and(|name| !name.is_empty()) {
-        let entries: Vec<(&str, Key)> =
-            names.iter().enumerate().map(|(idx, name)| (*name, Key::Line(pen(idx)))).collect();
+        let entries: Vec<(&str, Pen)> =
+            names.iter().enumerate().map(|(idx, name)| (*name, pen(idx))).collect();
         y = legend(&mut scene, y + 8.0, &entries);
     }
     for (idx, panel) in panels.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Power spectral density: a line a channel, or many pale ones with their mean, over the bands of EEG.
 
-use super::axes::{AXIS_ROOM, Axes, Key, LABEL, MARGIN, Scale, heading, legend, pale, pen};
+use super::axes::{AXIS_ROOM, Axes, LABEL, MARGIN, Scale, heading, legend, pale, pen};
 use super::colour::{KINDS, MUTED};
 use super::scene::{Pen, Point, Scene, Text};
 use super::spectrum::Spectrum;
@@ -65,18 +65,12 @@ pub fn psd(title: &str, spectrum: &Spectrum, [low, high]: [f64; 2], form: Form) 
     let told =
         format!("{n} {}, Welch, {resolution:.2} Hz apart", if n == 1 { "channel" } else { "channels" });
     let mut top = heading(&mut scene, title, &told);
-    let entries: Vec<(&str, Key)> = match n {
+    let entries: Vec<(&str, Pen)> = match n {
         1 => Vec::new(),
-        n if n <= NAMED => spectrum
-            .channel_names
-            .iter()
-            .enumerate()
-            .map(|(idx, name)| (name.as_str(), Key::Line(pen(idx))))
-            .collect(),
-        _ => vec![
-            ("mean power", Key::Line(Pen::new(KINDS[1], 2.4))),
-            ("single channels", Key::Line(single(n))),
-        ],
+        n if n <= NAMED => {
+            spectrum.channel_names.iter().enumerate().map(|(idx, name)| (name.as_str(), pen(idx))).collect()
+        }
+        _ => vec![("mean power", Pen::new(KINDS[1], 2.4)), ("single channels", single(n))],
     };
     top = legend(&mut scene, top + 8.0, &entries) + 46.0;
     let frame = [left, top, left + FRAME[0], top + FRAME[1]];

@@ -23,6 +23,8 @@ pub const MAX_MAPS: usize = 12;
 pub const MAX_ELECTRODES: usize = 256;
 /// Radius of the head in units of electrodes' places: the outermost lie inside.
 const HEAD: f64 = 0.54;
+/// How far beyond the head's rim colours are known.
+const EDGE: f64 = 1.05;
 /// Pixels across a map, and cells across for its contours.
 const PIXELS: usize = 120;
 const CELLS: usize = 60;
@@ -55,7 +57,7 @@ pub fn topomap(title: &str, unit: &str, electrodes: &[Electrode], maps: &[Map]) 
     let radius = if is_alone { 200.0 } else { 78.0 };
     let columns = if maps.len() == 4 { 2 } else { maps.len().min(3) };
     // Ears, colour bar and its labels stand beside a head, its name above.
-    let step = [2.0 * radius + if is_alone { 120.0 } else { 112.0 }, 2.0 * radius + 64.0];
+    let step = [2.0 * radius + if is_alone { 120.0 } else { 112.0 }, 2.1 * radius + 60.0];
     let mut scene = Scene::new(2.0 * MARGIN + columns as f64 * step[0], 0.0, title);
     let top = heading(&mut scene, title, unit) + 12.0;
     scene.height = (top + maps.len().div_ceil(columns) as f64 * step[1] + 0.5 * MARGIN).ceil();
@@ -71,7 +73,7 @@ pub fn topomap(title: &str, unit: &str, electrodes: &[Electrode], maps: &[Map]) 
         }
         let surface = Surface::through(&places, &values, &table)?;
         let corner = [MARGIN + (idx % columns) as f64 * step[0], top + (idx / columns) as f64 * step[1]];
-        let centre = [corner[0] + radius + 16.0, corner[1] + radius + 44.0];
+        let centre = [corner[0] + radius + 16.0, corner[1] + 1.1 * radius + 34.0];
         if !map.label.is_empty() {
             scene.text(Text::new([centre[0], corner[1] + 20.0], &map.label).bold().middle());
         }
@@ -104,33 +106,25 @@ pub fn topomap(title: &str, unit: &str, electrodes: &[Electrode], maps: &[Map]) 
 /// Colours, contours, outline, nose and ears.
 fn draw(scene: &mut Scene, [x, y]: Point, radius: f64, surface: &Surface, range: Scale) {
     // A little beyond the rim, which a white ring then makes smooth.
-    let at = |across: f64, down: f64| {
-        surface.at(unit_vector((2.0 * across - 1.0) * HEAD, (2.0 * down - 1.0) * HEAD))
-    };
-    let middle = |pixel: usize, n: usize| (pixel as f64 + 0.5) / n as f64;
+    let at = |across: f64, down: f64| surface.at(unit_vector(across * EDGE * HEAD, down * EDGE * HEAD));
+    let middle = |pixel: usize| (2.0 * pixel as f64 + 1.0) / PIXELS as f64 - 1.0;
     let pixel = |i: usize| {
-        let (across, down) = (middle(i % PIXELS, PIXELS), middle(i / PIXELS, PIXELS));
-        match (2.0 * across - 1.0).hypot(2.0 * down - 1.0) {
-            off if off > 1.05 => WHITE,
-            _ => colour::scale(range.place(at(across, down))),
-        }
+        let (across, down) = (middle(i % PIXELS), middle(i / PIXELS));
+        if across.hypot(down) > 1.0 { WHITE } else { colour::scale(range.place(at(across, down))) }
     };
     let rgb: Vec<u8> = (0..PIXELS * PIXELS).flat_map(pixel).collect();
-    scene.image([x - radius, y - radius], [2.0 * radius, 2.0 * radius], rgb, [PIXELS, PIXELS]);
+    let reach = EDGE * radius;
+    scene.image([x - reach, y - reach], [2.0 * reach, 2.0 * reach], rgb, [PIXELS, PIXELS]);
 
-    let corner = |i: usize| i as f64 / CELLS as f64;
-    let values: Vec<f64> = (0..=CELLS)
-        .flat_map(|row| (0..=CELLS).map(move |column| (row, column)))
-        .map(|(row, column)| at(corner(column), corner(row)))
-        .collect();
+    let corner = |i: usize| 2.0 * i as f64 / CELLS as f64 - 1.0;
+    let grid = (0..=CELLS).flat_map(|row| (0..=CELLS).map(move |column| (row, column)));
+    let values: Vec<f64> = grid.map(|(row, column)| at(corner(column), corner(row))).collect();
     let (low, high) = (range.low, range.high);
     for level in (1..6).map(|nth| low + (high - low) * f64::from(nth) / 6.0) {
         for points in contour(&values, level) {
             let place = |[column, row]: Point| {
-                [
-                    x + radius * (2.0 * column / CELLS as f64 - 1.0),
-                    y + radius * (2.0 * row / CELLS as f64 - 1.0),
-                ]
+                let from_middle = |cell: f64| reach * (2.0 * cell / CELLS as f64 - 1.0);
+                [x + from_middle(column), y + from_middle(row)]
             };
             let points = points.map(place);
             if points.iter().all(|p| (p[0] - x).hypot(p[1] - y) <= radius) {
@@ -330,7 +324,7 @@ mod tests {
             panic!("a map")
         };
         let pixel = |row: usize, column: usize| &rgb[3 * (row * PIXELS + column)..][..3];
-        assert!(pixel(PIXELS * 97 / 100, PIXELS / 2)[0] > 220, "the back shines");
+        assert!(pixel(PIXELS * 95 / 100, PIXELS / 2)[0] > 220, "the back shines");
         assert!(pixel(PIXELS / 20, PIXELS / 2)[0] < 90, "the nose stays dark");
     }
 

@@ -1,0 +1,77 @@
+//! Embeddings as points of a plane.
+
+use super::super::Shell;
+use super::super::progress::Progress;
+use super::Output;
+use crate::error::{Error, Result};
+use crate::plot::{self, tsne};
+use crate::signal::npy;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Vectors as points, neighbours near each other
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Vectors [n, ...], 4 to 4096 of them
+    #[arg(value_name = "FILE.npy")]
+    file: PathBuf,
+
+    /// Class of every vector [n], whole numbers from 0, at most 40 different ones
+    #[arg(long, value_name = "FILE.npy")]
+    labels: Option<PathBuf>,
+
+    /// Names of the classes, apart by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "labels")]
+    names: Vec<String>,
+
+    /// How many neighbours count
+    #[arg(long, default_value_t = 30.0, allow_negative_numbers = true)]
+    perplexity: f64,
+
+    /// Steps of the descent
+    #[arg(long, default_value_t = 1000)]
+    steps: usize,
+
+    /// Seed of the places points start at
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    args.output.check()?;
+    let vectors = npy::read::<f32>(&args.file, None)?;
+    let [n, ref rest @ ..] = vectors.shape[..] else {
+        return Err(Error::format(&args.file, "is a single number, wanted [n, ...]"));
+    };
+    if rest.is_empty() {
+        return Err(Error::format(&args.file, format!("shape [{n}], wanted vectors, [n, ...]")));
+    }
+    let classes = args.labels.as_deref().map_or(Ok(Vec::new()), |path| labels(path, n))?;
+    let options = tsne::Options { perplexity: args.perplexity, steps: args.steps, seed: args.seed };
+    let mut progress = Progress::new(shell.quiet, "t-SNE", args.steps as u64);
+    let d = rest.iter().product();
+    let (points, divergence) = plot::tsne(&vectors.data, d, options, |step| progress.set(step as u64))?;
+    progress.finish();
+    let scene = plot::scatter(&args.output.title(&args.file), &points, &classes, &args.names)?;
+    args.output.write(
+        &scene,
+        shell,
+        &format!("{n} vectors of {d}, divergence {divergence:.3}, seed {}", args.seed),
+        &json!({ "n": n, "d": d, "divergence": divergence, "seed": args.seed, "points": points }),
+    )
+}
+
+fn labels(path: &Path, n: usize) -> Result<Vec<usize>> {
+    let labels = npy::read::<f64>(path, None)?;
+    if labels.data.len() != n {
+        return Err(Error::format(path, format!("{} labels for {n} vectors", labels.data.len())));
+    }
+    let class = |(idx, &value): (usize, &f64)| match value {
+        v if v >= 0.0 && v.fract() == 0.0 && v < 1e9 => Ok(v as usize),
+        v => Err(Error::format(path, format!("label {idx} is {v}, wanted whole numbers from 0"))),
+    };
+    labels.data.iter().enumerate().map(class).collect()
+}

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Float, Shell, stop};
-use crate::error::{Error, Result, bytes};
+use crate::error::{Result, bytes};
 use crate::files;
 use crate::models::{n_parameters, preset};
 use crate::weights::Dtype;
@@ -89,22 +89,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     )
 }
 
-/// Refuses to touch what is there: an empty folder is taken, a checkpoint replaced with `--force`, anything else
-/// left alone.
 fn refuse_foreign(path: &Path, force: bool) -> Result<()> {
-    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if is_empty {
-        return Ok(());
-    }
-    files::refuse_existing(path, force)?;
-    if path.exists() && !path.join("model_index.json").is_file() {
-        let source = std::io::Error::new(
-            std::io::ErrorKind::AlreadyExists,
-            "it is no checkpoint (no model_index.json), so --force does not replace it; give another name",
-        );
-        return Err(Error::Write { path: path.to_path_buf(), source });
-    }
-    Ok(())
+    files::refuse_foreign_folder(path, "model_index.json", "checkpoint", force)
 }
 
 #[cfg(test)]

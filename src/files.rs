@@ -132,6 +132,25 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to touch a folder that is not ours: an empty one is taken, one that holds the file `mark` is replaced with
+/// `force`, anything else is left alone. `kind` is what such a folder is called.
+///
+/// Errors: [`Error::Write`].
+pub fn refuse_foreign_folder(path: &Path, mark: &str, kind: &str, force: bool) -> Result<()> {
+    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty {
+        return Ok(());
+    }
+    refuse_existing(path, force)?;
+    if path.exists() && !path.join(mark).is_file() {
+        let detail =
+            format!("it is no {kind} (no {mark}), so --force does not replace it; give another name");
+        let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, detail);
+        return Err(Error::Write { path: path.to_path_buf(), source });
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
 fn permissions() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;

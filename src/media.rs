@@ -1,6 +1,7 @@
-//! Pictures out: frames as GIF, MP4 or PNG, each with the settings that made it.
+//! Pictures out: frames as GIF, MP4 or PNG, each with the settings that made it; and in, where clips are cut from films.
 //!
 //! ```text
+//! .mp4 .gif, folder of .png ─video─> chosen frames ─resize─> u8 [height, width, RGB]
 //! f32 in [0, 1] ──> Frames [count, height, width, RGB] ──> clip.gif | clip.mp4 | clip/000.png …
 //!                                                     └──> sheet: rows of frames in one picture
 //! ```
@@ -10,6 +11,8 @@ pub mod frames;
 pub mod gif;
 pub mod mp4;
 pub mod png;
+pub mod resize;
+pub mod video;
 
 pub use frames::{Frames, Rounding};
 

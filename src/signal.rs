@@ -28,6 +28,7 @@ pub mod reference;
 pub mod resample;
 pub mod sample;
 pub mod scaler;
+pub mod simulate;
 pub mod windows;
 
 pub use features::{Form, de_psd};

@@ -162,8 +162,6 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     )
 }
 
-/// Refuses to touch what is there: an empty folder is taken, a checkpoint replaced with `--force`, anything else
-/// left alone.
 fn refuse_foreign(path: &Path, force: bool) -> Result<()> {
     let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     if is_empty {

@@ -1,13 +1,16 @@
 //! `mindreel prepare`: recordings, and what is made from them before a model sees any. One file per sub-command.
 
 mod batch;
+mod clips;
 mod de_psd;
 mod features;
 mod filter;
+mod meta;
 mod reference;
 mod resample;
 mod sample;
 mod segment;
+mod simulate;
 mod span;
 mod windows;
 
@@ -17,6 +20,7 @@ use crate::error::Result;
 const EXAMPLES: &str = "\
 Examples:
   mindreel prepare sample --output eeg.npy                                       simulated EEG, for a first try
+  mindreel prepare simulate --output sim                                         a simulated SEED-DV
   mindreel prepare resample --eeg raw --output 200hz --sample-rate 1000 --to 200
   mindreel prepare filter --eeg 200hz --output clean --low 0.5 --high 75 --notch 50
   mindreel prepare segment --eeg clean --output clips                            SEED-DV's blocks into 2-s clips
@@ -36,6 +40,7 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Sample(sample::Args),
+    Simulate(simulate::Args),
     Reference(reference::Args),
     Filter(filter::Args),
     Resample(resample::Args),
@@ -43,11 +48,14 @@ enum What {
     Windows(windows::Args),
     DePsd(de_psd::Args),
     Features(features::Args),
+    Clips(clips::Args),
+    Meta(meta::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Sample(args) => sample::run(args, shell),
+        What::Simulate(args) => simulate::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Reference(args) => reference::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Filter(args) => filter::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Resample(args) => resample::run(args, shell, &*stop::watch(shell.quiet)?),
@@ -55,6 +63,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Windows(args) => windows::run(args, shell, &*stop::watch(shell.quiet)?),
         What::DePsd(args) => de_psd::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Features(args) => features::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Clips(args) => clips::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Meta(args) => meta::run(args, shell),
     }
 }
 

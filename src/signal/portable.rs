@@ -56,7 +56,7 @@ impl Stream {
     /// than [`Stream::normal`], and what is summed over time comes out normal anyway.
     pub(super) fn noise(&mut self) -> f64 {
         let bits = self.bits();
-        let sum = (0..4).map(|i| bits >> (16 * i) & 0xFFFF).sum::<u64>();
+        let sum = (bits & 0xFFFF) + (bits >> 16 & 0xFFFF) + (bits >> 32 & 0xFFFF) + (bits >> 48);
         // Standard deviation of the sum: √(4 (2³² − 1) / 12).
         (sum as f64 - 131_070.0) / 37_837.227_242_631_25
     }

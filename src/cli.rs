@@ -185,7 +185,7 @@ enum Number {
     F32,
     /// 16 bits
     F16,
-    /// 16 bits, and the largest models' matrices in 8: OPT's and BLIP-2's
+    /// 16 bits, and most matrices of OPT and BLIP-2 in 8
     Int8,
 }
 

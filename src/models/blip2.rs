@@ -73,7 +73,7 @@ impl Blip2Vision {
             |weights: &Weights, name: &str| LayerNorm::load(&weights.at(name), width, config.layer_norm_eps);
         let patches = (config.image_size / patch).pow(2);
         let layer = |i: usize| {
-            let weights = weights.in_bytes().at(format!("encoder.layers.{i}"));
+            let weights = weights.at(format!("encoder.layers.{i}"));
             let attention = weights.at("self_attn");
             let attention = MultiheadAttention::stacked(
                 &attention,
@@ -87,8 +87,8 @@ impl Blip2Vision {
                 attention,
                 attention_norm: norm(&weights, "layer_norm1")?,
                 cross: None,
-                fc1: Linear::load(&weights.at("mlp.fc1"), width, config.intermediate_size)?,
-                fc2: Linear::load(&weights.at("mlp.fc2"), config.intermediate_size, width)?,
+                fc1: Linear::load(&weights.in_bytes().at("mlp.fc1"), width, config.intermediate_size)?,
+                fc2: Linear::load(&weights.in_bytes().at("mlp.fc2"), config.intermediate_size, width)?,
                 feed_forward_norm: norm(&weights, "layer_norm2")?,
                 activation: config.hidden_act,
                 norm_first: true,

@@ -109,9 +109,12 @@ impl Opt {
             false => Ok(LayerNorm::plain(EPS)),
         };
         let layer = |i: usize| {
-            let weights = decoder.in_bytes().at(format!("layers.{i}"));
+            let weights = decoder.at(format!("layers.{i}"));
             let linear = |name: &str, inputs, outputs| {
                 let load = if config.enable_bias { Linear::load } else { Linear::load_without_bias };
+                // Of all matrices, rounding these two to bytes moves the logits most.
+                let is_fine = name.ends_with("v_proj") || name.ends_with("out_proj");
+                let weights = if is_fine { weights.clone() } else { weights.in_bytes() };
                 load(&weights.at(name), inputs, outputs)
             };
             let attention = ["q_proj", "k_proj", "v_proj", "out_proj"]

@@ -25,7 +25,7 @@ pub enum Precision {
     /// Activations and weights in f16, sums and statistics in f32. Activations stay in f32 without f16 in the
     /// adapter's shaders, and in the small models: text encoder and EEG.
     F16,
-    /// As F16, with the matrices of the largest models' layers in signed bytes, a factor for each output channel.
+    /// As F16, with most matrices of the largest models' layers in signed bytes, a factor for each output channel.
     Int8,
 }
 
@@ -179,8 +179,8 @@ impl Weights {
         Weights { full: true, ..self.clone() }
     }
 
-    /// The same weights for layers whose matrices are kept in bytes under [`Precision::Int8`]: where nearly all of a
-    /// large model's memory is.
+    /// The same weights for layers whose matrices are kept in bytes under [`Precision::Int8`]: where most of a large
+    /// model's memory is, and rounding does little.
     pub fn in_bytes(&self) -> Weights {
         Weights { eight: true, ..self.clone() }
     }

@@ -16,7 +16,7 @@
 
 use super::segments::{CLIPS, SLOTS};
 use super::stack::BLOCKS;
-use super::{Stored, npy};
+use super::npy;
 use crate::error::{Error, Result, nearest};
 use crate::files;
 use std::io::Write;

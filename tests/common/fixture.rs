@@ -1,6 +1,5 @@
 //! Golden fixtures, and checkpoints made by the weight formula (tests/golden/README.md).
 
-#![allow(dead_code)] // each test uses its part
 use mindreel::models::{Input, Inputs, Output};
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};
 use std::collections::BTreeMap;

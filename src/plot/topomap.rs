@@ -197,8 +197,7 @@ struct Surface<'a> {
 
 impl Surface<'_> {
     fn through<'a>(electrodes: &[Electrode], values: &[f64], table: &'a [f64]) -> Result<Surface<'a>> {
-        let places: Vec<[f64; 3]> =
-            electrodes.iter().map(|electrode| flat(electrode)).map(|[x, y]| unit_vector(x, y)).collect();
+        let places: Vec<[f64; 3]> = electrodes.iter().map(flat).map(|[x, y]| unit_vector(x, y)).collect();
         let n = places.len();
         // Rows of the system: a value each, and the sum that is zero.
         let mut rows: Vec<Vec<f64>> = (0..n)

@@ -16,7 +16,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
-"$MINDREEL" --quiet prepare simulate --output "$work/sim" --subjects 1 --seed 0 --no-clips >/dev/null
+"$MINDREEL" --quiet prepare simulate --output "$work/sim" --subjects 1 --seed 0 --clips none >/dev/null
 
 options="--model MLP --folds 0,1 --epochs 40 --patience 0 --checkpoint-steps 3 --permutations 99 --resume"
 train() {

@@ -14,9 +14,9 @@
 //! Source: Liu et al., "EEG2Video", NeurIPS 2024, and the arrays published with it. The names of the concepts are those
 //! its captions suggest.
 
+use super::npy;
 use super::segments::{CLIPS, SLOTS};
 use super::stack::BLOCKS;
-use super::npy;
 use crate::error::{Error, Result, nearest};
 use crate::files;
 use std::io::Write;

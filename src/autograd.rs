@@ -185,7 +185,7 @@ mod tests {
                 Ok(y)
             }
         };
-        let plain = block(w.clone())(&[x.clone()]).unwrap();
+        let plain = block(w.clone())(std::slice::from_ref(&x)).unwrap();
         let held_plain = gpu.live_buffers();
         let want = plain.backward_from(&make(3)).unwrap();
         let want = [&x, &w].map(|p| want.get(p).unwrap().to_vec().unwrap());

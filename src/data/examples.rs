@@ -6,7 +6,8 @@ use crate::signal::{Form, Segments, de_psd, windows};
 /// What a model is shown of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Samples, `[channels, samples]`.
+    /// Samples, `[channels, samples]`, each channel's mean over the window taken away: where a recording drifts, the
+    /// level alone tells which minute a window is of, and in a block each class has its own minute.
     Raw,
     /// Differential entropy, `[channels, 5]`.
     De,
@@ -66,7 +67,10 @@ impl Examples {
             let (Some(label), Some(data)) = (label, clips.segment(clip)) else { continue };
             let (cut, n) = windows::sliding(data, clips.n_channels, window, step)?;
             if input == Input::Raw {
-                examples.data.extend_from_slice(&cut);
+                for channel in cut.chunks_exact(window) {
+                    let mean = channel.iter().map(|&v| f64::from(v)).sum::<f64>() / window as f64;
+                    examples.data.extend(channel.iter().map(|&v| (f64::from(v) - mean) as f32));
+                }
             } else {
                 // Windows are rows of channels: one transform for all.
                 let (rows, rate) = (n * clips.n_channels, clips.sample_rate_hz);
@@ -161,10 +165,13 @@ mod tests {
         assert_eq!((raw.len(), raw.rows, raw.cols), (6, 2, 200));
         assert_eq!(raw.labels, [4, 4, 4, 1, 1, 1]);
         assert_eq!(raw.clips, [0, 0, 0, 2, 2, 2]);
-        assert_eq!(raw.example(1)[..200], clips.segment(0).unwrap()[100..300]);
+        let (got, from) = (&raw.example(1)[..200], &clips.segment(0).unwrap()[100..300]);
+        let level = from[0] - got[0];
+        assert!(got.iter().zip(from).all(|(got, v)| (v - got - level).abs() < 1e-11));
+        assert!(got.iter().sum::<f32>().abs() < 1e-9);
         let de = Examples::cut(&clips, &labels, Input::De, [200, 200], Form::Corrected).unwrap();
         assert_eq!((de.len(), de.rows, de.cols), (4, 2, 5));
-        let (want, _) = de_psd(&raw.example(2).to_vec(), 2, 200, 200.0, Form::Corrected).unwrap();
+        let (want, _) = de_psd(raw.example(2), 2, 200, 200.0, Form::Corrected).unwrap();
         assert_eq!(de.example(1), want.iter().map(|&v| v as f32).collect::<Vec<_>>());
         assert_eq!(raw.pick(&[5, 0]).labels, [1, 4]);
         let joined = Examples::join(&[raw.clone(), raw], 3).unwrap();

@@ -120,7 +120,7 @@ impl std::str::FromStr for Task {
         let text = if text == "color" { "colour" } else { text };
         Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
             let names = Task::ALL.map(|(name, _)| name);
-            let near = nearest(text, names.into_iter()).map(|near| format!("; did you mean '{near}'?"));
+            let near = nearest(text, names).map(|near| format!("; did you mean '{near}'?"));
             let detail = format!(
                 "'{}' is none of {}{}",
                 text.escape_debug(),

@@ -25,8 +25,10 @@ pub enum Takes {
 pub struct EegModel {
     takes: &'static [Takes],
     gives: &'static str,
-    run: Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>,
+    run: Run,
 }
+
+type Run = Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>;
 
 impl EegModel {
     /// What it reads, in this order.

@@ -65,6 +65,7 @@ impl GlmNetEncoderConfig {
 }
 
 /// The two ways.
+#[allow(clippy::large_enum_variant)] // one for each model
 enum Ways {
     Frequency { global_encoder: [Linear; 2], local_encoder: [Linear; 2], bands: usize },
     Raw { global_encoder: MlpEncoderFeat, local_encoder: ShallowNetEncoder },

@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// its kernels' form once.
 pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
-    matrices: Mutex<HashMap<(String, Range<usize>, DType), Packed>>,
+    matrices: Mutex<HashMap<Matrix, Packed>>,
     convolutions: Mutex<HashMap<(String, DType), ConvWeight>>,
 }
+
+/// A matrix in panels: its name, rows and number type.
+type Matrix = (String, Range<usize>, DType);
 
 impl Parameters {
     /// From tensors by name; those that are [`Tensor::is_parameter`] learn, the others are frozen.

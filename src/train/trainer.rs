@@ -64,7 +64,7 @@ impl Trainer {
         if settings.accumulate == 0 {
             return Err(Error::setting("accumulate", "wanted at least 1, got 0"));
         }
-        if settings.clip_norm.is_some_and(|norm| !(norm > 0.0)) {
+        if settings.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
             let detail = format!("wanted above 0, got {}", settings.clip_norm.unwrap_or_default());
             return Err(Error::setting("clip-norm", detail));
         }

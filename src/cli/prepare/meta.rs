@@ -89,9 +89,12 @@ fn tasks(meta: &Meta) -> (String, Value) {
     (text, Value::Array(json))
 }
 
+/// A heading, and the text of a clip under it.
+type Column<'a> = (&'static str, Box<dyn Fn(usize) -> String + 'a>);
+
 /// What is told of a clip besides its concept: column, and its value in words.
-fn columns(meta: &Meta) -> Vec<(&'static str, Box<dyn Fn(usize) -> String + '_>)> {
-    let mut columns: Vec<(&'static str, Box<dyn Fn(usize) -> String + '_>)> = Vec::new();
+fn columns(meta: &Meta) -> Vec<Column<'_>> {
+    let mut columns: Vec<Column> = Vec::new();
     if let Some(colour) = &meta.colour {
         columns.push((
             "colour",

@@ -20,7 +20,7 @@ pub(super) fn write(output: &Path, group: &[&UnitResult], summary: &Summary) -> 
     let counts: Vec<u64> = report::confusion(group).into_iter().flatten().collect();
     let names: Vec<String> = (1..=summary.n_classes).map(|class| class.to_string()).collect();
     let scene = plot::confusion(&format!("{model}, {task}: {accuracy}"), &counts, &names)?;
-    scene.save(&output.join(format!("confusion-{name}.png")))?;
+    scene.save(output.join(format!("confusion-{name}.png")))?;
     let curve = report::mean_curve(group);
     let line = |name: &str, which: usize| Series::over_epochs(name, curve.iter().map(move |at| at[which]));
     let panels = [
@@ -38,7 +38,7 @@ pub(super) fn write(output: &Path, group: &[&UnitResult], summary: &Summary) -> 
     ];
     let scene =
         plot::curves(&format!("{model}, {task}: mean of {} units", summary.n_units), "epoch", &panels)?;
-    scene.save(&output.join(format!("curves-{name}.png")))?;
+    scene.save(output.join(format!("curves-{name}.png")))?;
     let mut text = String::from("epoch,train_loss,validation_loss,validation_accuracy\n");
     for (epoch, [train, validation, accuracy]) in curve.iter().enumerate() {
         text += &format!("{},{train},{validation},{accuracy}\n", epoch + 1);

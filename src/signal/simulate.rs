@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 /// Ratio at which the README's table was made: the power of the response by that of everything else, in dB, over all
 /// channels and the seconds of the clips.
-pub const DEFAULT_SNR_DB: f64 = -14.0;
+pub const DEFAULT_SNR_DB: f64 = -12.0;
 
 /// The clips and the people.
 #[derive(Clone, Debug)]
@@ -141,5 +141,5 @@ mod tests {
     }
 
     /// Of the block above; a change of it is a change of what every seed gives.
-    const HASH: u64 = 0;
+    const HASH: u64 = 0xDD7D_2874_4AD7_23E0;
 }

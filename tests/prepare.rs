@@ -85,7 +85,7 @@ fn a_simulated_subject_goes_through_the_chain() {
 
     // A nearest-mean classifier of the DE knows more than chance: speed, blocks 0 to 5 to block 6.
     let de = npy::read::<f64>(world.path("de/sub1.npy"), None).unwrap().data;
-    let speed = meta.labels(seed_dv::Task::Speed).unwrap();
+    let speed = meta.labels(seed_dv::Task::FastSlow).unwrap();
     let (train, test) = (0..1200, 1200..1400);
     let mut means = [vec![0.0; 310], vec![0.0; 310]];
     let mut squares = vec![0.0; 310];

@@ -39,9 +39,8 @@ impl Tensor {
         let x = self.pad(&[(top, bottom), (left, right), (0, 0)])?;
         let (height, width) = (x.dim(2), x.dim(1));
         let dy = dy.pad(&[(0, height - dy.dim(2)), (0, width - dy.dim(1)), (0, 0)])?;
-        let shift = |tap: usize| {
-            tap / kernel[1] * window.dilation[0] * width + tap % kernel[1] * window.dilation[1]
-        };
+        let shift =
+            |tap: usize| tap / kernel[1] * window.dilation[0] * width + tap % kernel[1] * window.dilation[1];
         let pixels = x.len() / channels;
         let n = pixels.next_multiple_of(4);
         let pitch = (n + shift(taps - 1)).next_multiple_of(4);

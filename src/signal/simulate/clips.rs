@@ -239,7 +239,7 @@ impl Clip {
 fn star() -> Vec<[f64; 2]> {
     let corner = |i: usize| {
         let (sin, cos) = sin_cos_turns(i as f64 / 10.0);
-        let radius = if i % 2 == 0 { 1.1 } else { 0.45 };
+        let radius = if i.is_multiple_of(2) { 1.1 } else { 0.45 };
         [radius * sin, -radius * cos]
     };
     (0..10).map(corner).collect()

@@ -8,129 +8,18 @@
 //! Clips are counted in the order of presentation: block, slot, clip of the slot. Names and codes of the arrays are the
 //! data set's own, "apperance" included.
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::signal::recording::BLOCK_SAMPLES;
+use crate::signal::seed_dv::BLOCK_CLIPS;
+pub use crate::signal::seed_dv::Task;
 use crate::signal::segments::{CLIPS, SLOTS};
 use crate::signal::{Cut, Options, Recordings, Segments, Units, npy};
 use std::path::{Path, PathBuf};
 
 /// Folders that recordings are looked for in, best first; `.` is the folder itself.
 const EEG_FOLDERS: [&str; 4] = ["Segmented_Rawf_200Hz_2s", "EEG", "Rawf_200Hz", "."];
-/// Clips of a block.
-const BLOCK_CLIPS: usize = SLOTS * CLIPS;
-/// First class (1-based) of each of the nine clusters, and one past the last.
-const CLUSTERS: [i64; 10] = [1, 8, 12, 15, 19, 22, 28, 33, 36, 41];
-/// Median of the data set's optical flow: from here on a clip is fast.
-const FAST_FLOW: f64 = 1.799;
 
 const WANTED_SHAPE: &str = "wanted blocks [n, channels, 104000] or clips [n, 40, 5, channels, 400]";
-
-/// What is told apart in the EEG-VP benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// 40 concepts.
-    Concept,
-    /// 9 clusters of concepts.
-    Cluster,
-    /// 6 dominant colours; clips without one are left out.
-    Colour,
-    /// Fast or slow, by optical flow.
-    FastSlow,
-    /// 1, 2 or many main objects.
-    Numbers,
-    /// Whether a human face is seen.
-    Face,
-    /// Whether a human is seen.
-    Human,
-}
-
-impl Task {
-    /// All of them, with the names a user types.
-    pub const ALL: [(&'static str, Task); 7] = [
-        ("40c", Task::Concept),
-        ("9c", Task::Cluster),
-        ("colour", Task::Colour),
-        ("fast-slow", Task::FastSlow),
-        ("numbers", Task::Numbers),
-        ("face", Task::Face),
-        ("human", Task::Human),
-    ];
-
-    /// The name a user types.
-    pub fn name(self) -> &'static str {
-        Task::ALL.iter().find(|(_, task)| *task == self).map_or("", |(name, _)| name)
-    }
-
-    /// Classes.
-    pub fn n_classes(self) -> usize {
-        match self {
-            Task::Concept => 40,
-            Task::Cluster => 9,
-            Task::Colour => 6,
-            Task::Numbers => 3,
-            Task::FastSlow | Task::Face | Task::Human => 2,
-        }
-    }
-
-    fn file(self) -> &'static str {
-        match self {
-            Task::Concept | Task::Cluster => "All_video_label.npy",
-            Task::Colour => "All_video_color.npy",
-            Task::FastSlow => "All_video_optical_flow_score.npy",
-            Task::Numbers => "All_video_obj_number.npy",
-            Task::Face => "All_video_face_apperance.npy",
-            Task::Human => "All_video_human_apperance.npy",
-        }
-    }
-
-    /// The class of a value of the array; `Ok(None)` for what is left out.
-    fn class(self, value: f64) -> Option<Option<usize>> {
-        if self == Task::FastSlow {
-            return value.is_finite().then_some(Some(usize::from(value >= FAST_FLOW)));
-        }
-        if value.fract() != 0.0 || !(0.0..=40.0).contains(&value) {
-            return None;
-        }
-        let code = value as i64;
-        match self {
-            Task::Concept => (code >= 1).then_some(Some((code - 1) as usize)),
-            Task::Cluster => (code >= 1).then(|| CLUSTERS.iter().rposition(|&first| code >= first)),
-            Task::Colour => (code <= 6).then(|| usize::try_from(code - 1).ok()),
-            Task::Numbers => (1..=3).contains(&code).then_some(Some((code - 1) as usize)),
-            Task::FastSlow | Task::Face | Task::Human => (code <= 1).then_some(Some(code as usize)),
-        }
-    }
-
-    /// What the array's values must be.
-    fn wanted(self) -> &'static str {
-        match self {
-            Task::Concept | Task::Cluster => "classes 1 to 40",
-            Task::Colour => "colours 0 to 6",
-            Task::FastSlow => "finite numbers",
-            Task::Numbers => "1, 2 or 3",
-            Task::Face | Task::Human => "0 or 1",
-        }
-    }
-}
-
-impl std::str::FromStr for Task {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Task> {
-        let text = if text == "color" { "colour" } else { text };
-        Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
-            let names = Task::ALL.map(|(name, _)| name);
-            let near = nearest(text, names).map(|near| format!("; did you mean '{near}'?"));
-            let detail = format!(
-                "'{}' is none of {}{}",
-                text.escape_debug(),
-                names.join(", "),
-                near.unwrap_or_default()
-            );
-            Error::setting("task", detail)
-        })
-    }
-}
 
 /// A folder in SEED-DV's layout.
 pub struct SeedDv {
@@ -268,23 +157,6 @@ fn recordings_in(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_become_classes() {
-        assert_eq!(Task::Concept.class(40.0), Some(Some(39)));
-        assert_eq!(Task::Concept.class(0.0), None);
-        assert_eq!(Task::Concept.class(41.0), None);
-        assert_eq!(Task::Concept.class(f64::NAN), None);
-        let cluster = |class: i64| Task::Cluster.class(class as f64).unwrap().unwrap();
-        assert_eq!([1, 7, 8, 11, 12, 35, 36, 40].map(cluster), [0, 0, 1, 1, 2, 7, 8, 8]);
-        assert_eq!((Task::Colour.class(0.0), Task::Colour.class(6.0)), (Some(None), Some(Some(5))));
-        assert_eq!(
-            (Task::FastSlow.class(1.799), Task::FastSlow.class(1.7989)),
-            (Some(Some(1)), Some(Some(0)))
-        );
-        assert_eq!((Task::Numbers.class(3.0), Task::Face.class(2.0)), (Some(Some(2)), None));
-        assert!("40".parse::<Task>().is_err() && "color".parse::<Task>().unwrap() == Task::Colour);
-    }
 
     fn folder(shape: &[usize], labels: &[f64]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -139,51 +139,91 @@ pub struct Meta {
     pub flow: Option<Vec<f64>>,
 }
 
-/// What can be asked of a clip: the tasks of EEG-VP.
+/// What is told apart in the EEG-VP benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Which of 40 concepts.
+    /// 40 concepts.
     Concept,
-    /// Which of nine groups of concepts.
+    /// 9 clusters of concepts.
     Cluster,
-    /// Which of six colours; clips without one are left out.
+    /// 6 dominant colours; clips without one are left out.
     Colour,
-    /// Slow or fast.
-    Speed,
-    /// One, two or many objects.
-    Number,
-    /// Without or with a face.
+    /// Fast or slow, by optical flow.
+    FastSlow,
+    /// 1, 2 or many main objects.
+    Numbers,
+    /// Whether a human face is seen.
     Face,
-    /// Without or with a human.
+    /// Whether a human is seen.
     Human,
 }
 
 impl Task {
-    /// Every task.
-    pub const ALL: [Task; 7] =
-        [Task::Concept, Task::Cluster, Task::Colour, Task::Speed, Task::Number, Task::Face, Task::Human];
+    /// All of them, with the names a user types.
+    pub const ALL: [(&'static str, Task); 7] = [
+        ("40c", Task::Concept),
+        ("9c", Task::Cluster),
+        ("colour", Task::Colour),
+        ("fast-slow", Task::FastSlow),
+        ("numbers", Task::Numbers),
+        ("face", Task::Face),
+        ("human", Task::Human),
+    ];
 
-    /// What the user types.
+    /// The name a user types.
     pub fn name(self) -> &'static str {
+        Task::ALL.iter().find(|(_, task)| *task == self).map_or("", |(name, _)| name)
+    }
+
+    /// Classes.
+    pub fn n_classes(self) -> usize {
         match self {
-            Task::Concept => "concept",
-            Task::Cluster => "cluster",
-            Task::Colour => "colour",
-            Task::Speed => "speed",
-            Task::Number => "number",
-            Task::Face => "face",
-            Task::Human => "human",
+            Task::Concept => 40,
+            Task::Cluster => 9,
+            Task::Colour => 6,
+            Task::Numbers => 3,
+            Task::FastSlow | Task::Face | Task::Human => 2,
         }
     }
 
-    /// How many answers there are.
-    pub fn n_classes(self) -> usize {
+    /// The array that tells it.
+    pub fn file(self) -> &'static str {
         match self {
-            Task::Concept => CLASSES,
-            Task::Cluster => CLUSTERS.len(),
-            Task::Colour => COLOURS.len() - 1,
-            Task::Number => 3,
-            Task::Speed | Task::Face | Task::Human => 2,
+            Task::Concept | Task::Cluster => "All_video_label.npy",
+            Task::Colour => "All_video_color.npy",
+            Task::FastSlow => "All_video_optical_flow_score.npy",
+            Task::Numbers => "All_video_obj_number.npy",
+            Task::Face => "All_video_face_apperance.npy",
+            Task::Human => "All_video_human_apperance.npy",
+        }
+    }
+
+    /// The class of a value of the array; `Ok(None)` for what is left out.
+    pub fn class(self, value: f64) -> Option<Option<usize>> {
+        if self == Task::FastSlow {
+            return value.is_finite().then_some(Some(usize::from(value >= FAST_FLOW)));
+        }
+        if value.fract() != 0.0 || !(0.0..=40.0).contains(&value) {
+            return None;
+        }
+        let code = value as i64;
+        match self {
+            Task::Concept => (code >= 1).then_some(Some((code - 1) as usize)),
+            Task::Cluster => (code >= 1).then(|| cluster_of(code as u8)),
+            Task::Colour => (code <= 6).then(|| usize::try_from(code - 1).ok()),
+            Task::Numbers => (1..=3).contains(&code).then_some(Some((code - 1) as usize)),
+            Task::FastSlow | Task::Face | Task::Human => (code <= 1).then_some(Some(code as usize)),
+        }
+    }
+
+    /// What the array's values must be.
+    pub fn wanted(self) -> &'static str {
+        match self {
+            Task::Concept | Task::Cluster => "classes 1 to 40",
+            Task::Colour => "colours 0 to 6",
+            Task::FastSlow => "finite numbers",
+            Task::Numbers => "1, 2 or 3",
+            Task::Face | Task::Human => "0 or 1",
         }
     }
 }
@@ -191,17 +231,18 @@ impl Task {
 impl std::str::FromStr for Task {
     type Err = Error;
 
-    /// By name; also `color`.
     fn from_str(text: &str) -> Result<Task> {
-        let lower = text.to_ascii_lowercase();
-        let wanted = if lower == "color" { "colour" } else { lower.as_str() };
-        Task::ALL.into_iter().find(|task| task.name() == wanted).ok_or_else(|| {
-            let names = Task::ALL.map(Task::name);
-            let hint = match nearest(wanted, names) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("give {}", names.join(", ")),
-            };
-            Error::setting("task", format!("\"{}\" is not known; {hint}", text.escape_debug()))
+        let text = if text == "color" { "colour" } else { text };
+        Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
+            let names = Task::ALL.map(|(name, _)| name);
+            let near = nearest(text, names).map(|near| format!("; did you mean '{near}'?"));
+            let detail = format!(
+                "'{}' is none of {}{}",
+                text.escape_debug(),
+                names.join(", "),
+                near.unwrap_or_default()
+            );
+            Error::setting("task", detail)
         })
     }
 }
@@ -284,8 +325,7 @@ impl Meta {
         for (column, values) in
             [(&COLOUR, &self.colour), (&FACE, &self.face), (&HUMAN, &self.human), (&NUMBER, &self.number)]
         {
-            if let Some(values) = values {
-                let values: Vec<f64> = values.iter().map(|&v| v.into()).collect();
+            if let Some(values) = wide(values) {
                 column.write(folder, &values)?;
             }
         }
@@ -310,28 +350,26 @@ impl Meta {
     ///
     /// Errors: [`Error::Setting`] when the array the task needs is not there.
     pub fn labels(&self, task: Task) -> Result<Vec<Option<usize>>> {
-        let classes = self.order.as_flattened().iter().flat_map(|&class| [class; CLIPS]);
-        let needed = |column: &Column| {
-            let detail = format!("needs {}, which is not there", column.names[0]);
-            Error::setting(format!("task {}", task.name()), detail)
-        };
-        let bytes = |values: &Option<Vec<u8>>, column: &Column, first: u8| -> Result<Vec<Option<usize>>> {
-            let values = values.as_ref().ok_or_else(|| needed(column))?;
-            Ok(values.iter().map(|v| v.checked_sub(first).map(usize::from)).collect())
-        };
-        match task {
-            Task::Concept => Ok(classes.map(|class| Some(usize::from(class) - 1)).collect()),
-            Task::Cluster => Ok(classes.map(cluster_of).collect()),
-            Task::Colour => bytes(&self.colour, &COLOUR, 1),
-            Task::Number => bytes(&self.number, &NUMBER, 1),
-            Task::Face => bytes(&self.face, &FACE, 0),
-            Task::Human => bytes(&self.human, &HUMAN, 0),
-            Task::Speed => {
-                let flow = self.flow.as_ref().ok_or_else(|| needed(&FLOW))?;
-                Ok(flow.iter().map(|&flow| Some(usize::from(flow >= FAST_FLOW))).collect())
+        let values: Option<Vec<f64>> = match task {
+            Task::Concept | Task::Cluster => {
+                Some(self.order.as_flattened().iter().flat_map(|&class| [f64::from(class); CLIPS]).collect())
             }
-        }
+            Task::Colour => wide(&self.colour),
+            Task::FastSlow => self.flow.clone(),
+            Task::Numbers => wide(&self.number),
+            Task::Face => wide(&self.face),
+            Task::Human => wide(&self.human),
+        };
+        let values = values.ok_or_else(|| {
+            let detail = format!("needs {}, which is not there", task.file());
+            Error::setting(format!("task {}", task.name()), detail)
+        })?;
+        Ok(values.into_iter().map(|value| task.class(value).flatten()).collect())
     }
+}
+
+fn wide(values: &Option<Vec<u8>>) -> Option<Vec<f64>> {
+    values.as_ref().map(|values| values.iter().map(|&v| v.into()).collect())
 }
 
 /// How often each answer is given, and how well guessing does.
@@ -504,19 +542,35 @@ mod tests {
     }
 
     #[test]
+    fn values_become_classes() {
+        assert_eq!(Task::Concept.class(40.0), Some(Some(39)));
+        assert_eq!(Task::Concept.class(0.0), None);
+        assert_eq!(Task::Concept.class(41.0), None);
+        assert_eq!(Task::Concept.class(f64::NAN), None);
+        let cluster = |class: i64| Task::Cluster.class(class as f64).unwrap().unwrap();
+        assert_eq!([1, 7, 8, 11, 12, 35, 36, 40].map(cluster), [0, 0, 1, 1, 2, 7, 8, 8]);
+        assert_eq!((Task::Colour.class(0.0), Task::Colour.class(6.0)), (Some(None), Some(Some(5))));
+        assert_eq!(
+            (Task::FastSlow.class(1.799), Task::FastSlow.class(1.7989)),
+            (Some(Some(1)), Some(Some(0)))
+        );
+        assert_eq!((Task::Numbers.class(3.0), Task::Face.class(2.0)), (Some(Some(2)), None));
+        assert!("40".parse::<Task>().is_err() && "color".parse::<Task>().unwrap() == Task::Colour);
+    }
+
+    #[test]
     fn tasks_have_labels_and_chances() {
         let meta = full();
         let all = |task: Task| counts(&meta.labels(task).unwrap(), task.n_classes());
         assert_eq!(all(Task::Concept), Counts { counts: vec![35; 40], n: 1400, majority_chance: 0.025 });
         assert_eq!(all(Task::Cluster).majority_chance, 0.175);
         assert_eq!(all(Task::Colour).n, 1200);
-        assert_eq!(all(Task::Speed).counts, [180, 1220]);
+        assert_eq!(all(Task::FastSlow).counts, [180, 1220]);
         assert_eq!(all(Task::Face).counts, [1400, 0]);
         assert_eq!(meta.class_of(6, 199), Some(27));
         assert_eq!(meta.class_of(7, 0), None);
-        let error = Meta::protocol().labels(Task::Speed).unwrap_err();
+        let error = Meta::protocol().labels(Task::FastSlow).unwrap_err();
         assert!(error.to_string().contains("optical_flow") && error.exit_code() == 2, "{error}");
-        assert_eq!("Color".parse::<Task>().unwrap(), Task::Colour);
-        assert!("sped".parse::<Task>().unwrap_err().to_string().contains("did you mean speed?"));
+        assert!("fast-slwo".parse::<Task>().unwrap_err().to_string().contains("did you mean 'fast-slow'?"));
     }
 }

@@ -90,11 +90,11 @@ mod tests {
     fn the_clips_are_balanced_and_all_different() {
         let world = Simulation::new(1, 0.0).unwrap();
         let meta = world.meta();
-        for task in seed_dv::Task::ALL {
+        for (_, task) in seed_dv::Task::ALL {
             let counts = seed_dv::counts(&meta.labels(task).unwrap(), task.n_classes());
             assert!(counts.counts.iter().take(4).all(|&n| n > 0), "{task:?}: {counts:?}");
         }
-        let speed = meta.labels(seed_dv::Task::Speed).unwrap();
+        let speed = meta.labels(seed_dv::Task::FastSlow).unwrap();
         assert_eq!(seed_dv::counts(&speed, 2).counts, [700, 700]);
         let mut flows = meta.flow.clone().unwrap();
         flows.sort_by(f64::total_cmp);
@@ -141,5 +141,5 @@ mod tests {
     }
 
     /// Of the block above; a change of it is a change of what every seed gives.
-    const HASH: u64 = 0;
+    const HASH: u64 = 0xDD7D_2874_4AD7_23E0;
 }

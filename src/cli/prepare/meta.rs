@@ -67,12 +67,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
 /// One line for each task whose labels are there.
 fn tasks(meta: &Meta) -> (String, Value) {
     let (mut text, mut json) = (String::new(), Vec::new());
-    for task in Task::ALL {
+    for (_, task) in Task::ALL {
         let Ok(labels) = meta.labels(task) else { continue };
         let counts = seed_dv::counts(&labels, task.n_classes());
         let (uniform, majority) = (100.0 / task.n_classes() as f64, 100.0 * counts.majority_chance);
         text += &format!(
-            "{:<8} {:>2} classes {:>5} clips   chance {uniform:>5.2} %, most frequent answer {majority:>5.2} %\n",
+            "{:<9} {:>2} classes {:>5} clips   chance {uniform:>5.2} %, most frequent answer {majority:>5.2} %\n",
             task.name(),
             task.n_classes(),
             counts.n
@@ -89,10 +89,10 @@ fn tasks(meta: &Meta) -> (String, Value) {
     (text, Value::Array(json))
 }
 
-/// A heading, and the text of a clip under it.
+/// A column of the table: its head, and what stands in it for a clip.
 type Column<'a> = (&'static str, Box<dyn Fn(usize) -> String + 'a>);
 
-/// What is told of a clip besides its concept: column, and its value in words.
+/// What is told of a clip besides its concept.
 fn columns(meta: &Meta) -> Vec<Column<'_>> {
     let mut columns: Vec<Column> = Vec::new();
     if let Some(colour) = &meta.colour {

@@ -11,7 +11,7 @@ use mindreel::error::Result;
 use mindreel::gpu::Gpu;
 use mindreel::models::{Config, EegConfig, Seq2Seq, Seq2SeqConfig, ShallowNet, UNet, UNetConfig};
 use mindreel::nn::{Parameters, Precision, Weights};
-use mindreel::tensor::Tensor;
+use mindreel::tensor::{DType, Tensor};
 use mindreel::weights::random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,10 +65,16 @@ impl<'a> Case<'a> {
     }
 
     /// Builds a model, runs it, walks back, compares.
-    fn check<T>(&self, load: impl Fn(&Weights) -> Result<T>, loss: impl Fn(&T) -> Result<Tensor>) {
+    fn check<T>(
+        &self,
+        precision: Precision,
+        tolerance: f64,
+        load: impl Fn(&Weights) -> Result<T>,
+        loss: impl Fn(&T) -> Result<Tensor>,
+    ) {
         let name = &self.gradients.file.metadata()["inputs"];
         let parameters = self.parameters();
-        let weights = Weights::from_parameters(self.gpu, &parameters, Precision::F32, None);
+        let weights = Weights::from_parameters(self.gpu, &parameters, precision, None);
         let loss = loss(&load(&weights).unwrap()).unwrap();
         let found = loss.backward().unwrap();
         let places: BTreeMap<String, Vec<usize>> =
@@ -79,6 +85,7 @@ impl<'a> Case<'a> {
         for ((parameter, places), &norm) in places.iter().zip(&norms) {
             let tensor = parameters.get(parameter).expect("listed above");
             let gradient = found.get(tensor).unwrap_or_else(|| panic!("{name}: no gradient of {parameter}"));
+            assert_eq!(gradient.dtype(), tensor.dtype(), "{name}: gradient of {parameter}");
             let values = gradient.to_vec().unwrap();
             let got_norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             // A value may be small beside its neighbours: what counts is its error beside theirs.
@@ -93,8 +100,9 @@ impl<'a> Case<'a> {
                 (worst, worst_at) = (error, parameter.clone());
             }
         }
-        eprintln!("{name}: {} gradients, largest relative error {worst:.1e} ({worst_at})", norms.len());
-        assert!(worst <= 1e-3, "{name}: relative error {worst:.2e} of {worst_at}");
+        let n = norms.len();
+        eprintln!("{name} {precision:?}: {n} gradients, largest relative error {worst:.1e} ({worst_at})");
+        assert!(worst <= tolerance, "{name} {precision:?}: relative error {worst:.2e} of {worst_at}");
     }
 }
 
@@ -104,17 +112,20 @@ fn a_video_unet_with_attention_over_text_and_frames() {
     let case = Case::open(&gpu, "unet3d");
     let config = UNetConfig::new(&case.config()).unwrap();
     let times: Vec<f64> = case.forward.values("in.timestep").into_iter().map(f64::from).collect();
-    case.check(
-        |weights| UNet::load(weights, &config, true),
-        |unet| {
-            let sample = case.input("sample");
-            let &[b, c, f, h, w] = sample.shape() else { panic!("a video has five axes") };
-            let images = sample.permute(&[0, 2, 3, 4, 1])?.reshape(&[b * f, h, w, c])?;
-            let out = unet.forward(&images, &times, &case.input("encoder_hidden_states"), f)?;
-            let out = out.reshape(&[b, f, h, w, c])?.permute(&[0, 4, 1, 2, 3])?;
-            case.part("sample", &out)
-        },
-    );
+    let forward = |unet: &UNet| {
+        let (sample, text) = (case.input("sample"), case.input("encoder_hidden_states"));
+        let &[b, c, f, h, w] = sample.shape() else { panic!("a video has five axes") };
+        let images = sample.permute(&[0, 2, 3, 4, 1])?.reshape(&[b * f, h, w, c])?;
+        let out = unet.forward(&images.cast(unet.dtype())?, &times, &text.cast(unet.dtype())?, f)?;
+        let out = out.cast(DType::F32)?.reshape(&[b, f, h, w, c])?;
+        case.part("sample", &out.permute(&[0, 4, 1, 2, 3])?)
+    };
+    let load = |weights: &Weights| UNet::load(weights, &config, true);
+    case.check(Precision::F32, 1e-3, load, forward);
+    if gpu.facts().features.f16 {
+        // Every step of the way rounds to 11 bits.
+        case.check(Precision::F16, 5e-2, load, forward);
+    }
 }
 
 #[test]
@@ -123,6 +134,8 @@ fn eeg_to_video_transformer() {
     let case = Case::open(&gpu, "eeg2video_transformer");
     let config = Seq2SeqConfig::new(&case.config()).unwrap();
     case.check(
+        Precision::F32,
+        1e-3,
         |weights| Seq2Seq::load(weights, &config),
         |model| {
             let (classes, latents) = model.forward(&case.input("eeg"))?;
@@ -137,6 +150,8 @@ fn shallownet() {
     let case = Case::open(&gpu, "shallownet");
     let config = EegConfig::new(&case.config()).unwrap();
     case.check(
+        Precision::F32,
+        1e-3,
         |weights| ShallowNet::load(weights, &config),
         |model| {
             let eeg = case.input("eeg");

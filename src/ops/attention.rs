@@ -464,22 +464,22 @@ fn unit_scale(width: usize) -> f32 {
     1.0 / (width as f32).sqrt()
 }
 
-/// These elements of queries, keys and values in f32 in textures, where texels are cheap and all fit. Queries are read
-/// once, but by code that runs once: a buffer's is so much longer that the copy pays.
-fn texels(parts: [(&Tensor, &Range<usize>); 3]) -> Result<Option<[Texture; 3]>> {
+/// These elements of several tensors in f32 in textures, where texels are cheap and all fit. Queries are read once, but
+/// by code that runs once: a buffer's is so much longer that the copy pays.
+fn texels<const N: usize>(parts: [(&Tensor, &Range<usize>); N]) -> Result<Option<[Texture; N]>> {
     let gpu = parts[0].0.gpu();
     let fit = |(_, elements): &(&Tensor, &Range<usize>)| elements.len() as u64 / 4 <= gpu.texture_texels();
     if !gpu.facts().features.cheap_texels || !parts.iter().all(fit) {
         return Ok(None);
     }
     let copy = |(x, elements): (&Tensor, &Range<usize>)| {
-        let (x, texels) = (x.cast(DType::F32)?, elements.len() as u64 / 4);
+        let (x, texels) = (x.detach().cast(DType::F32)?, elements.len() as u64 / 4);
         let texture = gpu.alloc_texture("attention", Texel::Floats, texels)?;
         gpu.copy_to_texture(x.buffer(), elements.start as u64 / 4 * TEXEL_BYTES, &texture, 0, texels);
         Ok(texture)
     };
-    let [q, k, v] = parts;
-    Ok(Some([copy(q)?, copy(k)?, copy(v)?]))
+    let textures = parts.map(copy).into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(textures.try_into().ok())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Golden fixtures, and checkpoints made by the weight formula (tests/golden/README.md).
 
+#![allow(dead_code)] // each test takes a part of it
+
 use mindreel::models::{Input, Inputs, Output};
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};
 use std::collections::BTreeMap;

@@ -8,7 +8,9 @@ mod products;
 
 use self::passes::Stream;
 use super::lanes::Meeting;
-use super::{MANY_PLACES, MAX_TURNS, MAX_WIDTH, Read, Sight, temporal};
+use super::{
+    MANY_PLACES, MAX_TURNS, MAX_WIDTH, Read, SMALL_FLOPS, Sight, TEXEL_TILES, subgroup, temporal, texels,
+};
 use crate::error::Result;
 use crate::gpu::{self, Binding, Class, Gpu, Launch, Program, Variant, Work};
 use crate::ops::{common, params, shaders};
@@ -101,11 +103,14 @@ impl Family {
             {
                 return Family::Held { keys: sizes.keys as u32, split };
             }
-            let split = if vectors < 2 { 1 } else { 2 };
-            (
-                Stream::Spread { rows: if vectors <= 12 { 2 } else { 1 }, split },
-                Stream::Spread { rows: 1, split },
-            )
+            // Measured on lavapipe 22 at widths 40, 80 and 160: two rows beat one and three, and what a step costs
+            // beside its tokens is little, so that few tokens keep the code within the cache.
+            let small = sizes.flops() < SMALL_FLOPS;
+            let stream = |count: usize, split: u32| match small || count <= 8 {
+                true => Stream::Spread { rows: 1, split: subgroup::small_split(vectors) },
+                false => Stream::Spread { rows: 2, split },
+            };
+            (stream(sizes.queries, if vectors <= 12 { 2 } else { 4 }), stream(sizes.keys, 4))
         } else {
             let meeting = match facts.features.subgroup_size {
                 Some(4..) => Meeting::Shuffles,
@@ -174,6 +179,8 @@ impl Form {
         };
         let mut text = shaders!("attention_backward").to_string();
         for (at, name) in names.iter().enumerate() {
+            // The output is read once and has no texture.
+            let read = if *name == "o" && read == Read::Texel { Read::Four } else { read };
             text += &reader(name, at + 1, read);
         }
         let known = "array<vec2f>;  // [sets, heads, queries, (log of the sum, mean)]\n";
@@ -267,8 +274,8 @@ impl Kept {
         for group in gpu.row_windows("attention", outer, &outer_bytes)? {
             let sizes = of(group.len() * inner);
             let shape = |slices: usize| [slices, group.len() * k_outer];
-            let read = if width.is_multiple_of(4) { Read::Four } else { Read::One };
-            let unit = if read == Read::One { 1 } else { 4 };
+            let wide = width.is_multiple_of(4);
+            let unit = if wide { 4 } else { 1 };
             let params = Params {
                 sets: sizes.sets as u32,
                 queries: queries as u32,
@@ -292,8 +299,30 @@ impl Kept {
             };
             let q_elements = group.start * q_outer..group.end * q_outer;
             let k_elements = group.start * k_outer..group.end * k_outer;
-            let [q, o, g, dq] = [q, o, g, &dq].map(|x| x.window(q_elements.clone()));
-            let [k, v] = [k, v].map(|x| x.window(k_elements.clone()));
+            let textures = match family {
+                Family::Passes { queries: by_queries, keys: by_keys, .. }
+                    if wide
+                        && matches!(by_queries, Stream::Spread { .. })
+                        && by_queries.tiles(queries).min(by_keys.tiles(keys)) >= TEXEL_TILES as usize =>
+                {
+                    let [q_range, k_range] = [&q_elements, &k_elements];
+                    texels([(q, q_range), (k, k_range), (v, k_range), (g, q_range)])?
+                }
+                _ => None,
+            };
+            let read = match textures {
+                Some(_) => Read::Texel,
+                None if wide => Read::Four,
+                None => Read::One,
+            };
+            let [o, dq] = [o, &dq].map(|x| x.window(q_elements.clone()));
+            let [q, k, v, g] = match &textures {
+                Some(textures) => textures.each_ref().map(Binding::Texture),
+                None => {
+                    let [k, v] = [k, v].map(|x| x.window(k_elements.clone()));
+                    [q.window(q_elements.clone()), k, v, g.window(q_elements.clone())]
+                }
+            };
             let moved = ((2 * q_elements.len() + 2 * k_elements.len()) * size) as u64;
             let run = |form: Form, params: Params, lanes, groups, inputs: &[_], outputs: &[_], products| {
                 let vectors = sizes.vectors();

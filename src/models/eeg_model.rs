@@ -21,11 +21,14 @@ pub enum Takes {
     Features,
 }
 
+/// A model and its forward, as one.
+type Run = Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>;
+
 /// An EEG network, ready to run.
 pub struct EegModel {
     takes: &'static [Takes],
     gives: &'static str,
-    run: Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>,
+    run: Run,
 }
 
 impl EegModel {

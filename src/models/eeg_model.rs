@@ -21,6 +21,9 @@ pub enum Takes {
     Features,
 }
 
+/// A model and its forward, as one.
+type Run = Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>;
+
 /// An EEG network, ready to run.
 pub struct EegModel {
     takes: &'static [Takes],

@@ -67,8 +67,8 @@ impl GlmNetEncoderConfig {
 /// The two ways.
 #[allow(clippy::large_enum_variant)] // one for each model
 enum Ways {
-    Frequency { global_encoder: [Linear; 2], local_encoder: [Linear; 2], bands: usize },
-    Raw { global_encoder: MlpEncoderFeat, local_encoder: ShallowNetEncoder },
+    Frequency { global_encoder: Box<[Linear; 2]>, local_encoder: Box<[Linear; 2]>, bands: usize },
+    Raw { global_encoder: Box<MlpEncoderFeat>, local_encoder: Box<ShallowNetEncoder> },
 }
 
 /// Two ways, then one linear layer to all tokens.
@@ -93,7 +93,7 @@ impl GlmNetEncoder {
                 let (bands, hidden) = (eeg.bands()?, eeg.emb_dim.unwrap_or(HIDDEN));
                 let way = |part: &Weights, n_features| {
                     let first = Linear::load(&part.at("0"), n_features, hidden)?;
-                    Ok([first, Linear::load(&part.at("2"), hidden, hidden)?])
+                    Ok(Box::new([first, Linear::load(&part.at("2"), hidden, hidden)?]))
                 };
                 let global_encoder = way(&global_part, eeg.n_features)?;
                 let local_encoder = way(&local_part, bands * n_local)?;
@@ -103,8 +103,8 @@ impl GlmNetEncoder {
                 let all = EegConfig { n_features: eeg.n_chans * eeg.n_times, ..eeg.clone() };
                 let some = EegConfig { n_chans: n_local, ..eeg.clone() };
                 let width = MlpEncoderFeat::WIDTH + ShallowNetEncoder::width(&some)?;
-                let global_encoder = MlpEncoderFeat::load(&global_part, &all)?;
-                let local_encoder = ShallowNetEncoder::load(&local_part, &some)?;
+                let global_encoder = Box::new(MlpEncoderFeat::load(&global_part, &all)?);
+                let local_encoder = Box::new(ShallowNetEncoder::load(&local_part, &some)?);
                 (Ways::Raw { global_encoder, local_encoder }, width)
             }
         };

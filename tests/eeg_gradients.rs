@@ -2,7 +2,6 @@
 
 mod common;
 #[path = "common/fixture.rs"]
-#[allow(dead_code)] // checkpoints and outputs are for golden.rs
 mod fixture;
 
 use common::gpu;

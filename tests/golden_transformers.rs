@@ -1,7 +1,6 @@
 //! NeuroVision's transformers against transformers' own: tests/golden/neurovision.py made the fixtures.
 
 mod common;
-#[allow(dead_code)] // every fixture here is a file of its own
 #[path = "common/fixture.rs"]
 mod fixture;
 

@@ -2,7 +2,6 @@
 
 mod common;
 #[path = "common/fixture.rs"]
-#[allow(dead_code)] // what other tests want of it
 mod fixture;
 
 use common::gpu;

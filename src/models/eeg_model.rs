@@ -31,8 +31,6 @@ pub struct EegModel {
     run: Run,
 }
 
-type Run = Box<dyn Fn(&[&Tensor]) -> Result<Tensor>>;
-
 impl EegModel {
     /// What it reads, in this order.
     pub fn takes(&self) -> &'static [Takes] {

@@ -16,7 +16,7 @@ use crate::data::{Examples, Fold, Input, Protocol, Scaling, Task};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
-use crate::models::{self, Config, eeg_model};
+use crate::models::{self, Config, EegModel, eeg_model};
 use crate::nn::{self, Precision, Weights};
 use crate::tensor::Tensor;
 use crate::weights::random::splitmix64;
@@ -136,13 +136,23 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const RESULT: &str = "result.json";
 
 /// The config of a model for these sizes.
-pub fn model_config(model: &str, task: Task, examples: &Examples, input: Input) -> Result<Config> {
+pub fn model_config(
+    model: &str,
+    task: Task,
+    examples: &Examples,
+    input: Input,
+    protocol: Protocol,
+) -> Result<Config> {
     let mut config = serde_json::json!({
         "_class_name": model,
         "n_outputs": task.n_classes(),
         "n_chans": examples.rows,
     });
     let sizes = config.as_object_mut().expect("made as an object");
+    // The attention of a network nobody has trained yet is scaled as attention is defined.
+    if model == "Conformer" && protocol == Protocol::Clean {
+        sizes.insert("attention_scale".into(), "head_dim".into());
+    }
     match input {
         Input::Raw => sizes.insert("n_times".into(), examples.cols.into()),
         Input::De | Input::Psd => sizes.insert("n_features".into(), (examples.rows * examples.cols).into()),
@@ -186,7 +196,7 @@ pub fn run_unit(
             _ => scaling.apply(set)?,
         }
     }
-    let config = model_config(&unit.model, task, examples, recipe.input)?;
+    let config = model_config(&unit.model, task, examples, recipe.input, unit.protocol())?;
     let mut run = Run::new(gpu, unit, &config, recipe, &sets)?;
     run.train(place)?;
     let result = run.test(task)?;
@@ -226,10 +236,10 @@ impl<'a> Run<'a> {
         sets: &'a [Examples; 3],
     ) -> Result<Run<'a>> {
         let wanted = models::architecture(&unit.model)?.wanted(config)?;
-        let mut initial = nn::initial(&wanted, unit.seed);
-        if unit.protocol() == Protocol::Original {
-            initial.iter_mut().for_each(|(_, (shape, values))| to_xavier(shape, values));
-        }
+        let initial = match unit.protocol() {
+            Protocol::Clean => nn::initial(&wanted, unit.seed),
+            Protocol::Original => nn::initial_xavier(&wanted, unit.seed),
+        };
         let parameters = trainer::place(gpu, &initial, &[])?;
         let n_parameters = parameters.iter().filter(|(_, t)| t.is_parameter()).map(|(_, t)| t.len()).sum();
         let group = Group { pattern: String::new(), rate: 1.0, decay: recipe.decay };
@@ -322,7 +332,7 @@ impl<'a> Run<'a> {
         let ids: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
         let (config, smoothing) = (self.config, self.recipe.label_smoothing);
         let loss =
-            |weights: &Weights, _| eeg_model(weights, config)?.forward(&[&x])?.cross_entropy(&ids, smoothing);
+            |weights: &Weights, _| network(weights, config)?.forward(&[&x])?.cross_entropy(&ids, smoothing);
         Ok(self.trainer.step(rate, loss)?.loss)
     }
 
@@ -385,7 +395,7 @@ impl<'a> Run<'a> {
 
     /// `[n, classes]` of a set, in batches.
     fn logits(&self, weights: &Weights, set: &Examples) -> Result<Vec<Vec<f32>>> {
-        let model = eeg_model(weights, self.config)?;
+        let model = network(weights, self.config)?;
         let all: Vec<usize> = (0..set.len()).collect();
         let mut rows = Vec::with_capacity(set.len());
         for indices in all.chunks(self.recipe.batch_size) {
@@ -531,14 +541,9 @@ fn shuffle_labels(set: &mut Examples, seed: u64, stream: u64) {
     }
 }
 
-/// From PyTorch's usual bound 1 / sqrt(fan in) to Xavier's sqrt(6 / (fan in + fan out)), for weights.
-fn to_xavier(shape: &[usize], values: &mut [f32]) {
-    if let [outputs, inputs, rest @ ..] = shape {
-        let taps: usize = rest.iter().product();
-        let (fan_in, fan_out) = ((inputs * taps) as f64, (outputs * taps) as f64);
-        let ratio = (6.0 * fan_in / (fan_in + fan_out)).sqrt();
-        values.iter_mut().for_each(|value| *value = (f64::from(*value) * ratio) as f32);
-    }
+/// The network of a config; small models keep their activations in f32.
+fn network(weights: &Weights, config: &Config) -> Result<EegModel> {
+    eeg_model(&weights.with_full_activations(), config)
 }
 
 #[cfg(test)]

@@ -55,15 +55,15 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
     let batch = Batch { shell, stopped, label: "reference", eeg: &args.eeg, outputs: &outputs };
     let reference = |n_channels: usize| -> Result<Vec<usize>, String> {
         let named = to.iter().chain(&exclude);
-        if let Some(Channel { text, .. }) = named.clone().find(|c| c.idx >= n_channels) {
-            return Err(format!("{n_channels} channels, there is no channel \"{text}\""));
-        }
         if n_channels != montage::ELECTRODES.len()
             && let Some(Channel { text, .. }) = named.clone().find(|c| c.is_name)
         {
             return Err(format!(
                 "{n_channels} channels, not the 62 of SEED-DV; give an index in place of \"{text}\""
             ));
+        }
+        if let Some(Channel { text, .. }) = named.clone().find(|c| c.idx >= n_channels) {
+            return Err(format!("{n_channels} channels, there is no channel \"{text}\""));
         }
         match is_average {
             true => Ok((0..n_channels).filter(|idx| exclude.iter().all(|c| c.idx != *idx)).collect()),

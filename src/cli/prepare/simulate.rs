@@ -235,9 +235,9 @@ fn readme(args: &Args) -> String {
     format!(
         "# A simulation\n\n\
          Nothing in this folder was measured. The EEG is computed from a formula and the clips are drawn; nobody was \
-         recorded, and no score reached on it says anything about real EEG. It has the layout of SEED-DV, so that what \
-         works here works there.\n\n\
-         Made by `mindreel prepare simulate --subjects {} --snr {} --seed {} --height {} --width {} --output DIR`, \
+         recorded, and no score reached on it says anything about real EEG. It has the layout of SEED-DV, so that the \
+         same commands run on both.\n\n\
+         Made by `mindreel prepare simulate --subjects {} --snr {} --seed {} --clips {} --height {} --width {} --output DIR`, \
          Mindreel {}. The same call gives the same numbers on every machine.\n\n\
          | file | what it holds |\n|---|---|\n\
          | `EEG/sub1.npy` ... | [{BLOCKS}, 62, 104000] float32, volts, 200 Hz, channels in SEED-DV's order |\n\
@@ -254,6 +254,7 @@ fn readme(args: &Args) -> String {
         args.subjects,
         args.snr,
         args.seed,
+        format!("{:?}", args.clips).to_lowercase(),
         args.height,
         args.width,
         env!("CARGO_PKG_VERSION"),

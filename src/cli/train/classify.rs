@@ -535,7 +535,7 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
     let text = merged.to_toml(&args.data);
     match std::fs::read(&path) {
         Ok(known) if known == text.as_bytes() => {}
-        Ok(_) if !args.force => {
+        Ok(_) if !args.force && has_work(&args.output.join("units")) => {
             let detail =
                 "was written by a run of other settings; give another --output, or --force to start anew";
             return Err(Error::format(&path, detail));
@@ -559,6 +559,13 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
         }
     }
     files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
+}
+
+/// Whether a unit was finished or got as far as a checkpoint.
+fn has_work(units: &Path) -> bool {
+    std::fs::read_dir(units).is_ok_and(|entries| {
+        entries.flatten().any(|unit| [RESULT, CHECKPOINT].iter().any(|name| unit.path().join(name).exists()))
+    })
 }
 
 fn missing_is_fine(error: std::io::Error) -> std::io::Result<()> {

@@ -1,20 +1,18 @@
-//! The windows of a convolution as rows of a matrix, PyTorch's `F.unfold` on channels-last images: what the gradient
-//! of a convolution's weight multiplies with. The way forward never makes it.
+//! The windows of a convolution as columns of a matrix, PyTorch's `F.unfold` of channels-last images but for the order of
+//! taps and channels: what the gradient of a convolution's weight multiplies with. The way forward never makes it.
 
 use super::{bind_rows, common, params, shaders};
 use crate::error::Result;
-use crate::gpu::{Kernel, Launch, Variant, Work};
+use crate::gpu::{Launch, Program, Variant, Work};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-const FORWARD: Kernel = Kernel::new("unfold", "forward", &[shaders!("unfold"), common::INDEX]);
-
 params! {
     struct Params {
-        count: u32,
         units: u32,
-        taps: u32,
+        fours: u32,
+        kernel_height: u32,
         kernel_width: u32,
         height: u32,
         width: u32,
@@ -24,13 +22,32 @@ params! {
         pad: u32,
         dilation: u32,
         first_pixel: u32,
+        end_pixel: u32,
         origin: u32,
     }
 }
 
+/// The shader's.
+const BLOCK: usize = 16;
+
+/// The shader, with the writing of `width` channels of four pixels.
+fn text(width: u32) -> String {
+    let put = match width {
+        4 => (0..4)
+            .map(|i| {
+                let at = if i == 0 { "to".to_string() } else { format!("to + {i}u * params.fours") };
+                format!("    y[{at}] = vec4<scalar>(a[{i}], b[{i}], c[{i}], d[{i}]);\n")
+            })
+            .collect(),
+        _ => "    y[to] = vec4<scalar>(a, b, c, d);\n".to_string(),
+    };
+    let put = format!("fn put(to: u32, a: stored, b: stored, c: stored, d: stored) {{\n{put}}}");
+    [shaders!("unfold"), &put, common::INDEX].join("\n")
+}
+
 impl Tensor {
-    /// x [images, height, width, channels] -> [pixels, taps * channels], for these output pixels of the
-    /// convolution's `[images, out height, out width]`.
+    /// x [images, height, width, channels] -> [taps * channels, pixels], for these output pixels of the
+    /// convolution's `[images, out height, out width]`; columns of zeros make their number a multiple of 4.
     pub(super) fn unfold(
         &self,
         kernel: [usize; 2],
@@ -40,8 +57,8 @@ impl Tensor {
     ) -> Result<Tensor> {
         let _op = self.gpu().op(|| format!("unfold {self} {}x{}", kernel[0], kernel[1]));
         let (height, width, channels) = (self.dim(2), self.dim(1), self.dim(0));
-        let taps = kernel[0] * kernel[1];
-        let y = Tensor::empty(self.gpu(), &[pixels.len(), taps * channels], self.dtype())?;
+        let (taps, fours) = (kernel[0] * kernel[1], pixels.len().div_ceil(4));
+        let y = Tensor::empty(self.gpu(), &[taps * channels, 4 * fours], self.dtype())?;
         if y.is_empty() {
             return Ok(y);
         }
@@ -52,11 +69,11 @@ impl Tensor {
         let variant =
             Variant { scalar: self.scalar("unfold")?, width: unit, workgroup: self.gpu().flat_workgroup() };
         let pair = |[y, x]: [usize; 2]| y as u32 | (x as u32) << 16;
-        let count = y.len() / unit as usize;
+        let count = fours.next_multiple_of(BLOCK) * channels / unit as usize;
         let params = Params {
-            count: count as u32,
             units: channels as u32 / unit,
-            taps: taps as u32,
+            fours: fours as u32,
+            kernel_height: kernel[0] as u32,
             kernel_width: kernel[1] as u32,
             height: height as u32,
             width: width as u32,
@@ -66,10 +83,11 @@ impl Tensor {
             pad: pair([window.padding[0], window.padding[2]]),
             dilation: pair(window.dilation),
             first_pixel: pixels.start as u32,
+            end_pixel: pixels.end as u32,
             origin: images.start as u32 - skip,
         };
         self.gpu().run(&Launch {
-            program: FORWARD.program(variant),
+            program: Program::generated("unfold", "forward", variant, 0, &|| text(unit)),
             params: params.as_bytes(),
             inputs: &[x],
             outputs: &[y.binding()],
@@ -83,11 +101,17 @@ impl Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{gpu, random_from, shader_twin};
+    use crate::gpu::Scalar;
+    use crate::testing::{gpu, random_from, validate};
 
     #[test]
-    fn shader_twin_of_unfold() {
-        shader_twin(&FORWARD, Params::FIELDS);
+    fn both_widths_validate_without_a_gpu() {
+        for (scalar, width) in [(Scalar::F32, 1), (Scalar::F32, 4), (Scalar::F16, 1), (Scalar::F16, 4)] {
+            let variant = Variant { scalar, width, workgroup: 64 };
+            let generate = || text(width);
+            let program = Program::generated("unfold", "forward", variant, 0, &generate);
+            validate(&format!("unfold {variant:?}"), &program.text(true), Params::FIELDS);
+        }
     }
 
     #[test]
@@ -104,8 +128,9 @@ mod tests {
             let oh = (h + top + bottom - reach(0)) / window.stride[0] + 1;
             let ow = (w + left + right - reach(1)) / window.stride[1] + 1;
             let pixels = 3..images * oh * ow - 2;
-            let mut want = Vec::new();
-            for pixel in pixels.clone() {
+            let (rows, columns) = (kernel[0] * kernel[1] * c, pixels.len().next_multiple_of(4));
+            let mut want = vec![0.0; rows * columns];
+            for (at_column, pixel) in pixels.clone().enumerate() {
                 let (image, oy, ox) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
                 for (ky, kx) in (0..kernel[0]).flat_map(|ky| (0..kernel[1]).map(move |kx| (ky, kx))) {
                     let y = (oy * window.stride[0] + ky * window.dilation[0]).wrapping_sub(top);
@@ -113,12 +138,14 @@ mod tests {
                     for channel in 0..c {
                         let inside = y < h && column < w;
                         let at = ((image * h + y.min(h)) * w + column.min(w)) * c + channel;
-                        want.push(if inside { x[at] } else { 0.0 });
+                        let row = (ky * kernel[1] + kx) * c + channel;
+                        want[row * columns + at_column] = if inside { x[at] } else { 0.0 };
                     }
                 }
             }
             let x = Tensor::new(&gpu, &shape, &x).unwrap();
             let y = x.unfold(kernel, window, [oh, ow], pixels).unwrap();
+            assert_eq!(y.shape(), [rows, columns]);
             assert_eq!(y.to_vec().unwrap(), want);
         }
     }

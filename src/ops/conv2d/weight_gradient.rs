@@ -94,19 +94,25 @@ impl Tensor {
         let (channels, outputs, taps) = (self.dim(0), dy.dim(0), kernel[0] * kernel[1]);
         let (pixels, out) = (dy.len() / outputs, [dy.dim(2), dy.dim(1)]);
         let dy = dy.reshape(&[pixels, outputs])?;
-        let most = (UNFOLDED / (taps * channels)).clamp(64, pixels.max(64));
+        let most = (UNFOLDED / (taps * channels) / 4 * 4).clamp(64, pixels.max(64));
         let mut sum: Option<Tensor> = None;
         for start in (0..pixels).step_by(most) {
             let some = start..pixels.min(start + most);
+            // The larger side, the windows, is the left one: it is not packed.
             let windows = self.unfold(kernel, window, out, some.clone())?;
-            let part = dy.narrow(0, start, some.len())?.permute(&[1, 0])?.matmul(&windows, false)?;
+            let slopes = if some.len() == pixels { dy.clone() } else { dy.narrow(0, start, some.len())? };
+            let slopes = match windows.dim(0) - some.len() {
+                0 => slopes,
+                missing => slopes.pad(&[(0, missing), (0, 0)])?,
+            };
+            let part = windows.matmul(&slopes, false)?;
             sum = Some(match sum {
                 Some(sum) => sum.add(&part)?,
                 None => part,
             });
         }
         let dw =
-            sum.map_or_else(|| Tensor::zeros(self.gpu(), &[outputs, taps * channels], self.dtype()), Ok)?;
-        dw.reshape(&[outputs, taps, channels])?.permute(&[0, 2, 1])
+            sum.map_or_else(|| Tensor::zeros(self.gpu(), &[taps * channels, outputs], self.dtype()), Ok)?;
+        dw.reshape(&[taps, channels, outputs])?.permute(&[2, 1, 0])
     }
 }

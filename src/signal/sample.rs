@@ -8,7 +8,7 @@
 //! mixing       weight 1 / (1 + d²/s²)² of source and electrode at distance d on the unit sphere
 //! ```
 //!
-//! Bit-equal on every machine ([`super::portable`]). A longer recording starts with the shorter one.
+//! Bit-equal on every machine (`signal::portable`). A longer recording starts with the shorter one.
 
 use super::portable::{Stream, sin_cos_turns};
 use super::{Recording, montage};

@@ -7,7 +7,7 @@
 //! layout   SEED-DV's: [7, 62, 104000] a subject, the same arrays of labels, captions in the same files
 //! ```
 //!
-//! Everything follows from the seed, bit for bit on every machine ([`super::portable`]): clips and their order from the
+//! Everything follows from the seed, bit for bit on every machine (`signal::portable`): clips and their order from the
 //! seed alone, subjects from the seed and their number, so that more subjects leave the first ones as they were.
 
 mod brain;

@@ -285,14 +285,28 @@ impl Tensor {
         scale: Option<f32>,
         sight: Sight,
     ) -> Result<Tensor> {
-        let o = self.attention_in(k, v, heads, scale, sight, None, None)?;
+        self.attention_with(k, v, heads, scale, sight, None)
+    }
+
+    /// The same with or without a mask, and its way back.
+    fn attention_with(
+        &self,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        scale: Option<f32>,
+        sight: Sight,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let o = self.attention_in(k, v, heads, scale, sight, mask, None)?;
         let wants = [self, k, v].map(Tensor::wants_gradient);
         if o.is_empty() || !wants.contains(&true) {
             return Ok(o);
         }
         let [q_kept, k_kept, v_kept] = [self, k, v].map(Tensor::detach);
         let scale = scale.unwrap_or_else(|| unit_scale(self.dim(0) / heads));
-        let kept = backward::Kept { q: q_kept, k: k_kept, v: v_kept, heads, scale, sight };
+        let mask = mask.map(Tensor::detach);
+        let kept = backward::Kept { q: q_kept, k: k_kept, v: v_kept, heads, scale, sight, mask };
         Ok(o.made_by([self, k, v], move |o, g| Ok(kept.backward(o, g)?.map(Some))))
     }
 

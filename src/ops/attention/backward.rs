@@ -51,6 +51,8 @@ pub(super) struct Kept {
     pub heads: usize,
     pub scale: f32,
     pub sight: Sight,
+    /// 1 for keys that are seen, `[b_keys, n]`.
+    pub mask: Option<Tensor>,
 }
 
 /// Sizes of one launch: a set is what shares its keys.
@@ -242,7 +244,7 @@ impl Kept {
 
     /// The same, by `family` where one is given.
     fn backward_in(&self, o: &Tensor, g: &Tensor, family: Option<Family>) -> Result<[Tensor; 3]> {
-        let Kept { q, k, v, heads, scale, sight } = self;
+        let Kept { q, k, v, heads, scale, sight, .. } = self;
         let (o, gpu, dtype) = (&o.detach(), q.gpu(), q.dtype());
         let &[b, m, c] = q.shape() else { unreachable!("three axes were asked for") };
         let (b_keys, n) = (k.shape()[0], k.dim(1));
@@ -252,7 +254,7 @@ impl Kept {
         let (outer, queries, keys, inner, apart) = match *sight {
             Sight::SparseCausal { frames } => {
                 let (k, v) = (k.seen_before(frames)?, v.seen_before(frames)?);
-                let all = Kept { q: q.clone(), k, v, sight: Sight::All, ..*self };
+                let all = Kept { q: q.clone(), k, v, sight: Sight::All, mask: None, ..*self };
                 let [dq, dk, dv] = all.backward_in(o, g, family)?;
                 return Ok([dq, to_frames(&dk, frames)?, to_frames(&dv, frames)?]);
             }
@@ -262,7 +264,7 @@ impl Kept {
         let causal = *sight == Sight::Causal;
         let of = |sets| Sizes { sets, heads: *heads, queries, keys, width };
         let family = family.unwrap_or_else(|| Family::choose(gpu, &of(outer * inner)));
-        if family == Family::Products {
+        if family == Family::Products || self.mask.is_some() {
             return self.by_products(o, g);
         }
         let size = dtype.bytes();
@@ -397,7 +399,7 @@ impl Kept {
 
     /// By plain products; frames become the tokens of an attention per pixel, and go back.
     fn by_products(&self, o: &Tensor, g: &Tensor) -> Result<[Tensor; 3]> {
-        let Kept { q, k, v, heads, scale, sight } = self;
+        let Kept { q, k, v, heads, scale, sight, mask } = self;
         let &[b, m, c] = q.shape() else { unreachable!("three axes were asked for") };
         let swapped = |x: &Tensor, frames: usize, [outer, inner]: [usize; 2]| {
             x.reshape(&[b / frames, outer, inner, c])?.permute(&[0, 2, 1, 3])
@@ -410,7 +412,7 @@ impl Kept {
             _ => x.reshape(&[k.shape()[0], x.len() / (k.shape()[0] * c), c]),
         };
         let inputs = [there(q)?, there(k)?, there(v)?, there(o)?, there(g)?];
-        let found = products::products(inputs.each_ref(), *heads, *scale, causal)?;
+        let found = products::products(inputs.each_ref(), *heads, *scale, causal, mask.as_ref())?;
         let back = |(gradient, x): (&Tensor, &Tensor)| {
             let gradient = match *sight {
                 Sight::Temporal { frames } => swapped(gradient, frames, [m, frames])?,
@@ -548,7 +550,7 @@ mod tests {
         let (q, g) = (tensor(1, [b, m, c], 2.0), tensor(4, [b, m, c], 1.0));
         let [k, v] = [(2, 2.0), (3, 1.0)].map(|(seed, scale)| tensor(seed, [b_keys, n, c], scale));
         let o = q.attention(&k, &v, heads, None, sight).unwrap();
-        let kept = Kept { q, k, v, heads, scale: 1.0 / (width as f32).sqrt(), sight };
+        let kept = Kept { q, k, v, heads, scale: 1.0 / (width as f32).sqrt(), sight, mask: None };
         let got = kept.backward_in(&o, &g, family).unwrap();
         let want = kept.backward_in(&o, &g, Some(Family::Products)).unwrap();
         for (name, (got, want)) in ["dq", "dk", "dv"].iter().zip(got.iter().zip(&want)) {

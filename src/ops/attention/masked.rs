@@ -8,9 +8,9 @@ use std::ops::Range;
 impl Tensor {
     /// As [`Tensor::attention`], with `mask [b_keys, n]` in f32: 1 for a key that may be seen, 0 for one that is
     /// hidden, as transformers' `attention_mask` has it. A query that sees no key at all gets zeros, as from PyTorch.
+    /// Gradients flow to q, k and v.
     ///
-    /// Errors: as [`Tensor::attention`]; a mask of another shape, with frames, with heads wider than 192, or where
-    /// gradients are wanted.
+    /// Errors: as [`Tensor::attention`]; a mask of another shape, with frames, or with heads wider than 192.
     #[allow(clippy::too_many_arguments)] // what attention is of
     pub fn masked_attention(
         &self,
@@ -21,10 +21,7 @@ impl Tensor {
         sight: Sight,
         mask: &Tensor,
     ) -> Result<Tensor> {
-        if [self, k, v].iter().any(|x| x.wants_gradient()) {
-            return Err(Error::shape("attention", "there is no way back through a mask yet"));
-        }
-        self.attention_in(k, v, heads, scale, sight, Some(mask), None)
+        self.attention_with(k, v, heads, scale, sight, Some(mask))
     }
 }
 
@@ -64,7 +61,7 @@ mod tests {
     use super::super::{Family, Meeting, subgroup};
     use super::*;
     use crate::gpu::{Gpu, Options};
-    use crate::testing::{assert_close, gpu, gpu_with, random_from};
+    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random_from};
 
     fn check(
         gpu: &Gpu,
@@ -125,6 +122,38 @@ mod tests {
     }
 
     #[test]
+    fn gradients_pass_hidden_keys_by() {
+        let Some(gpu) = gpu() else { return };
+        let cases = [([4, 5, 2, 8], [2, 7], Sight::All), ([3, 6, 3, 5], [3, 6], Sight::Causal)];
+        for ([b, m, heads, width], [b_keys, n], sight) in cases {
+            let c = heads * width;
+            let values =
+                [(1, b * m), (2, b_keys * n), (3, b_keys * n)].map(|(seed, n)| random_from(seed, n * c, 1.5));
+            // One set has its first keys hidden, as left padding; the last sees none.
+            let seen = |set: usize, key: usize| {
+                set + 1 < b_keys && key >= 2 * set + 1 || b_keys == 2 && key % 2 == set
+            };
+            let mask: Vec<f32> =
+                (0..b_keys * n).map(|at| f32::from(u8::from(seen(at / n, at % n)))).collect();
+            let mask = Tensor::new(&gpu, &[b_keys, n], &mask).unwrap();
+            assert_gradients(
+                &gpu,
+                &[(&[b, m, c], &values[0]), (&[b_keys, n, c], &values[1]), (&[b_keys, n, c], &values[2])],
+                |x| x[0].masked_attention(&x[1], &x[2], heads, None, sight, &mask),
+                |x| {
+                    reference(&x[0], &x[1], &x[2], [b, m, heads, width], |image, query| {
+                        let set = image / (b / b_keys);
+                        let last = if sight == Sight::Causal { query } else { n - 1 };
+                        (0..=last).filter(|&key| seen(set, key)).map(|key| set * n + key).collect()
+                    })
+                },
+                1e-4,
+                &format!("masked {sight:?}"),
+            );
+        }
+    }
+
+    #[test]
     fn a_batch_larger_than_a_binding_takes_its_masks_along() {
         let options = Options { binding_bytes: Some(20 << 10), ..Default::default() };
         let Some(gpu) = gpu_with(options) else { return };
@@ -144,7 +173,5 @@ mod tests {
         assert!(masked(2, Sight::Temporal { frames: 2 }, &[4, 3]).is_err());
         let wide = tensor(&[4, 3, 200]);
         assert!(wide.masked_attention(&wide, &wide, 1, None, Sight::All, &tensor(&[4, 3])).is_err());
-        let learns = q.parameter();
-        assert!(learns.masked_attention(&k, &k, 2, None, Sight::All, &tensor(&[4, 3])).is_err());
     }
 }

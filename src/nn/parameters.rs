@@ -25,6 +25,15 @@ impl Parameters {
         Parameters { tensors, matrices: Mutex::default(), convolutions: Mutex::default() }
     }
 
+    /// The same without gradients, with other tensors in the place of some.
+    pub fn detached(&self, others: &BTreeMap<String, Tensor>) -> Parameters {
+        let still = self.tensors.iter().map(|(name, tensor)| {
+            let tensor = others.get(name).unwrap_or(tensor);
+            (name.clone(), tensor.detach())
+        });
+        Parameters::new(still.collect())
+    }
+
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)

@@ -99,16 +99,16 @@ impl Canvas {
 
     /// Lines of one width and colour, as one shape.
     fn strokes(&mut self, strokes: &[Vec<Point>], width: f64, colour: Colour) {
-        let reach = 0.5 * width + 0.5;
-        let [left, top, right, bottom] = self.clip(bounds(strokes.iter().flatten(), reach));
+        // A lone point is a dot, somewhat larger than the line is wide.
+        let (reach, dot) = (0.5 * width + 0.5, 0.65 * width + 0.5);
+        let [left, top, right, bottom] = self.clip(bounds(strokes.iter().flatten(), dot));
         if left >= right || top >= bottom {
             return;
         }
         let mut mask = vec![0.0f32; (right - left) * (bottom - top)];
         for stroke in strokes {
-            // A lone point is a dot, somewhat larger than the line is wide.
             let (reach, ends): (f64, &mut dyn Iterator<Item = (Point, Point)>) = match stroke[..] {
-                [point] => (0.65 * width + 0.5, &mut std::iter::once((point, point))),
+                [point] => (dot, &mut std::iter::once((point, point))),
                 _ => (reach, &mut stroke.windows(2).map(|pair| (pair[0], pair[1]))),
             };
             for (a, b) in ends {

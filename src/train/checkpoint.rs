@@ -1,9 +1,10 @@
 //! Checkpoints of a run: one safetensors file with everything that is needed to go on bit for bit.
 //!
 //! ```text
-//! model.<name>          parameters and statistics, f32
+//! model.<name>          parameters that learn, and statistics, f32; what is frozen stays where it came from
 //! optimizer.<name>      what the optimizer keeps, f32
 //! best.<name>           parameters of the best epoch so far
+//! average.<name>        moving average of the parameters
 //! __metadata__          "mindreel": steps, loss scale, and the task's own state as JSON
 //! ```
 //!
@@ -12,6 +13,8 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
+use crate::nn;
+use crate::tensor::Tensor;
 use crate::weights::{self, Checkpoint, NewTensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,12 +25,14 @@ pub type Values = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// Everything a run needs to go on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Parameters and statistics.
+    /// Parameters that learn, and statistics.
     pub model: Values,
     /// What the optimizer keeps.
     pub optimizer: Values,
     /// Parameters of the best epoch so far; empty before the first.
     pub best: Values,
+    /// Moving average of the parameters; empty where none is kept.
+    pub average: Values,
     /// Steps so far.
     pub steps: u64,
     /// Steps the optimizer has taken.
@@ -40,21 +45,20 @@ pub struct Snapshot {
     pub state: serde_json::Value,
 }
 
-const PARTS: [&str; 3] = ["model", "optimizer", "best"];
+const PARTS: [&str; 4] = ["model", "optimizer", "best", "average"];
 
 impl Snapshot {
     /// A trainer as it stands, read back from the device.
     ///
     /// Errors: [`Error::Device`].
     pub fn of(trainer: &Trainer, best: Values, state: serde_json::Value) -> Result<Snapshot> {
-        let read = |tensor: &crate::tensor::Tensor| Ok((tensor.shape().to_vec(), tensor.to_vec()?));
-        let model = trainer.parameters().iter().map(|(name, tensor)| Ok((name.to_string(), read(tensor)?)));
-        let optimizer = trainer.optimizer().state().map(|(name, tensor)| Ok((name, read(tensor)?)));
+        let changing = trainer.parameters().iter().filter(|(name, tensor)| changes(name, tensor));
         let (scale, steps_at_scale) = trainer.scale();
         Ok(Snapshot {
-            model: model.collect::<Result<_>>()?,
-            optimizer: optimizer.collect::<Result<_>>()?,
+            model: read_back(changing)?,
+            optimizer: read_back(trainer.optimizer().state())?,
             best,
+            average: Values::new(),
             steps: trainer.steps(),
             optimizer_steps: trainer.optimizer().steps(),
             scale,
@@ -67,7 +71,7 @@ impl Snapshot {
     ///
     /// Errors: [`Error::Write`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let parts = PARTS.into_iter().zip([&self.model, &self.optimizer, &self.best]);
+        let parts = PARTS.into_iter().zip([&self.model, &self.optimizer, &self.best, &self.average]);
         let tensors = parts
             .flat_map(|(part, values)| {
                 values.iter().map(move |(name, (shape, values))| {
@@ -95,17 +99,18 @@ impl Snapshot {
         let text = file.metadata().get("mindreel").ok_or_else(wrong)?;
         let state: serde_json::Value = serde_json::from_str(text).map_err(|_| wrong())?;
         let count = |key: &str| state.get(key).and_then(serde_json::Value::as_u64).ok_or_else(wrong);
-        let mut parts: [Values; 3] = Default::default();
+        let mut parts: [Values; 4] = Default::default();
         for view in file.views() {
             let (part, name) = view.name.split_once('.').ok_or_else(wrong)?;
             let at = PARTS.iter().position(|&known| known == part).ok_or_else(wrong)?;
             parts[at].insert(name.to_string(), (view.shape.to_vec(), weights::to_f32(&view)?));
         }
-        let [model, optimizer, best] = parts;
+        let [model, optimizer, best, average] = parts;
         Ok(Snapshot {
             model,
             optimizer,
             best,
+            average,
             steps: count("steps")?,
             optimizer_steps: count("optimizer_steps")?,
             scale: state.get("scale").and_then(serde_json::Value::as_f64).ok_or_else(wrong)?,
@@ -113,6 +118,18 @@ impl Snapshot {
             state: state.get("state").cloned().unwrap_or_default(),
         })
     }
+}
+
+/// Whether a step may change the tensor of this name.
+pub(super) fn changes(name: &str, tensor: &Tensor) -> bool {
+    tensor.is_parameter() || nn::is_statistic(name)
+}
+
+/// Tensors by name, read back from the device.
+///
+/// Errors: [`Error::Device`].
+pub fn read_back<'a, N: Into<String>>(tensors: impl Iterator<Item = (N, &'a Tensor)>) -> Result<Values> {
+    tensors.map(|(name, tensor)| Ok((name.into(), (tensor.shape().to_vec(), tensor.to_vec()?)))).collect()
 }
 
 #[cfg(test)]
@@ -127,6 +144,7 @@ mod tests {
             model: values(0.1),
             optimizer: BTreeMap::from([("net.0.weight.exp_avg".into(), (vec![1], vec![-0.0]))]),
             best: values(3.5e-39),
+            average: values(-7.0),
             steps: 1 << 40,
             optimizer_steps: 7,
             scale: 65_536.0,

@@ -1,5 +1,6 @@
 //! One step of training after another: micro-batches, clipping, loss scale, statistics, a new set of parameters.
 
+use super::checkpoint::changes;
 use super::optimizer::{Optimizer, matches};
 use super::rates::Rates;
 use crate::error::{Error, Result};
@@ -112,7 +113,8 @@ impl Trainer {
         let loss = Tensor::concat(&losses.iter().collect::<Vec<_>>(), 0)?.mean(&[0])?;
         let largest = self.settings.clip_norm.unwrap_or(f64::INFINITY);
         let clip = Tensor::clip(&gradients.values().collect::<Vec<_>>(), 1.0 / self.scale, largest)?;
-        let is_taken = self.scale == 1.0 || clip.to_vec()?[0].is_finite();
+        // A plan computes nothing that could overflow.
+        let is_taken = self.scale == 1.0 || self.gpu.is_plan() || clip.to_vec()?[0].is_finite();
         if is_taken {
             let rate = rate * self.settings.rates.at(self.steps);
             let changed = self.optimizer.step(&self.parameters, &gradients, &clip, rate)?;
@@ -140,8 +142,12 @@ impl Trainer {
 
     /// Weights as they are now, to run the model with: no gradients, no dropout, running statistics.
     pub fn weights(&self) -> Weights {
-        let still = self.parameters.iter().map(|(name, tensor)| (name.to_string(), tensor.detach()));
-        let still = Arc::new(Parameters::new(still.collect()));
+        self.weights_with(&BTreeMap::new())
+    }
+
+    /// The same with other tensors in the place of some parameters: an average, the best so far.
+    pub fn weights_with(&self, others: &BTreeMap<String, Tensor>) -> Weights {
+        let still = Arc::new(self.parameters.detached(others));
         Weights::from_parameters(&self.gpu, &still, self.settings.precision, None)
     }
 
@@ -165,6 +171,11 @@ impl Trainer {
         self.steps
     }
 
+    /// How the run goes.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Loss scale, and steps since it last changed.
     pub fn scale(&self) -> (f64, u64) {
         (self.scale, self.steps_at_scale)
@@ -176,7 +187,7 @@ impl Trainer {
     pub fn restore(&mut self, snapshot: &super::Snapshot) -> Result<()> {
         let wrong = |detail: String| Error::shape("checkpoint", detail);
         let mut changed = Vec::new();
-        for (name, tensor) in self.parameters.iter() {
+        for (name, tensor) in self.parameters.iter().filter(|(name, tensor)| changes(name, tensor)) {
             let (shape, values) = snapshot
                 .model
                 .get(name)

@@ -11,6 +11,7 @@ mod init;
 mod plot;
 mod prepare;
 mod progress;
+mod recipe;
 mod settings;
 mod stop;
 mod train;

@@ -5,6 +5,7 @@
 //! one segment [62, 400] ─windows─> [7, 62, 100]             ─features─> DE, PSD [62, 5] ─scaler─> z-scores
 //!
 //! .npy ─stack─> Stack […, channels, samples] ─reference, filter, resample, segments, windows, features─> .npy
+//!                └─spectrogram─> […, channels, bins, frames] ─interpolate, channel_stats─> a model's input
 //! ```
 //!
 //! `Recordings` feed models and are judged as they are read. A `Stack` is an array on its way to another file: any
@@ -22,13 +23,16 @@ pub mod stack;
 pub mod checks;
 pub mod segments;
 
+pub mod channel_stats;
 pub mod features;
 pub mod filter;
+pub mod interpolate;
 pub mod reference;
 pub mod resample;
 pub mod sample;
 pub mod scaler;
 pub mod simulate;
+pub mod spectrogram;
 pub mod windows;
 
 pub use features::{Form, de_psd};

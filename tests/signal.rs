@@ -1,6 +1,9 @@
-//! Filters, resampling and references against SciPy's and MNE's numbers; features of a recording.
+//! Filters, resampling, references and spectrograms against SciPy's, MNE's and PyTorch's numbers.
 
+use mindreel::signal::channel_stats::{ChannelStats, Divisor, Moments, SIDE};
 use mindreel::signal::filter::{Filter, Pass};
+use mindreel::signal::spectrogram::{Recipe, Spectrograms, spectrograms};
+use mindreel::signal::{Stack, Units, interpolate};
 use mindreel::signal::{reference::rereference, resample::resample_poly};
 use mindreel::weights::{Checkpoint, Dtype};
 use std::path::Path;
@@ -66,4 +69,53 @@ fn numbers_are_scipys() {
         n_checked += 1;
     }
     assert_eq!(n_checked, 19);
+}
+
+fn golden_spectrograms() -> Checkpoint {
+    Checkpoint::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spectrogram.safetensors"))
+        .unwrap()
+}
+
+#[test]
+fn spectrograms_are_scipys() {
+    let file = golden_spectrograms();
+    for name in ["eeg", "short", "long"] {
+        let shape = file.get(name).unwrap().shape.to_vec();
+        let (leading, n_samples) = (vec![shape[0]], shape[2]);
+        let eeg = Stack { leading, n_channels: 2, n_samples, data: values(&file, name) };
+        for (form, recipe) in [("original", Recipe::original()), ("corrected", Recipe::corrected())] {
+            let made = spectrograms(&eeg, 512.0, Units::Microvolts, &recipe).unwrap();
+            let name = format!("{form} {name}");
+            assert_eq!(made.shape(), file.get(&name).unwrap().shape, "{name}");
+            let got: Vec<f64> = made.data.into_iter().map(f64::from).collect();
+            let error = worst(&got, &values(&file, &name));
+            assert!(error < 5e-7, "{name}: {error:.1e}"); // f32 of numbers up to 4
+            eprintln!("{name}: {error:.1e}");
+        }
+    }
+}
+
+#[test]
+fn what_the_network_takes_is_pytorchs() {
+    let file = golden_spectrograms();
+    let whole: Vec<f32> = values(&file, "corrected eeg").into_iter().map(|v| v as f32).collect();
+    let one = Spectrograms::new(&[2, 65, 4], whole[..520].to_vec()).unwrap();
+    let some = |values: Vec<f32>, step| values.into_iter().step_by(step).map(f64::from).collect::<Vec<_>>();
+    for (size, step) in [([224, 224], 37), ([70, 9], 1), ([20, 3], 1), ([7, 11], 1)] {
+        let got = some(interpolate::resize(&one.data, [65, 4], size).unwrap(), step);
+        let error = worst(&got, &values(&file, &format!("resize {} {}", size[0], size[1])));
+        assert!(error < 5e-7, "{size:?}: {error:.1e}");
+    }
+    let stats = ChannelStats::new(values(&file, "mean"), values(&file, "std")).unwrap();
+    let mut moments = Moments::default();
+    moments.add(&one).unwrap();
+    let own = moments.stats().unwrap();
+    assert!(worst(&own.mean, &stats.mean) < 1e-7 && worst(&own.std, &stats.std) < 1e-7, "{own:?}"); // of f32
+    let mut inputs = Vec::new();
+    let each = |input| {
+        inputs.push(input);
+        Ok(())
+    };
+    stats.inputs(&one, [SIDE; 2], Divisor::Original, each).unwrap();
+    assert!(worst(&some(inputs.remove(0), 37), &values(&file, "input")) < 2e-6);
 }

@@ -12,6 +12,7 @@ mod sample;
 mod segment;
 mod simulate;
 mod span;
+mod spectrogram;
 mod windows;
 
 use super::{Shell, stop};
@@ -49,6 +50,7 @@ enum What {
     DePsd(de_psd::Args),
     Features(features::Args),
     Clips(clips::Args),
+    Spectrogram(spectrogram::Args),
     Meta(meta::Args),
 }
 
@@ -64,6 +66,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::DePsd(args) => de_psd::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Features(args) => features::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Clips(args) => clips::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Spectrogram(args) => spectrogram::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Meta(args) => meta::run(args, shell),
     }
 }

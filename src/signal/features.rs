@@ -154,7 +154,7 @@ fn original<T: Real>(signal: &[T], n_samples: usize, rate: f64) -> Result<(Vec<f
 }
 
 /// |FFT|² of real rows of one length.
-struct Transform {
+pub(super) struct Transform {
     plan: std::sync::Arc<dyn realfft::RealToComplex<f64>>,
     input: Vec<f64>,
     output: Vec<realfft::num_complex::Complex<f64>>,
@@ -162,14 +162,14 @@ struct Transform {
 }
 
 impl Transform {
-    fn new(n: usize) -> Transform {
+    pub(super) fn new(n: usize) -> Transform {
         let plan = RealFftPlanner::new().plan_fft_forward(n);
         let (input, output) = (plan.make_input_vec(), plan.make_output_vec());
         Transform { scratch: plan.make_scratch_vec(), plan, input, output }
     }
 
     /// Power of each bin from 0 to half the rate; a short row is padded with zeros.
-    fn power(&mut self, row: impl Iterator<Item = f64>) -> Result<Vec<f64>> {
+    pub(super) fn power(&mut self, row: impl Iterator<Item = f64>) -> Result<Vec<f64>> {
         self.input.fill(0.0);
         self.input.iter_mut().zip(row).for_each(|(slot, v)| *slot = v);
         self.plan

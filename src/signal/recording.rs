@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Samples in one SEED-DV block: 40 slots of 13 s at 200 Hz.
 pub const BLOCK_SAMPLES: usize = 104_000;
+/// No EEG has a median amplitude above this in volts, and none is below it in microvolts.
+pub(super) const MOST_VOLTS: f64 = 1e-2;
 
 /// Channels × samples, in volts.
 #[derive(Clone, Debug, PartialEq)]
@@ -286,7 +288,7 @@ impl From<Recording> for Recordings {
     }
 }
 
-fn check_rate(sample_rate_hz: f64) -> Result<()> {
+pub(super) fn check_rate(sample_rate_hz: f64) -> Result<()> {
     if sample_rate_hz.is_finite() && sample_rate_hz > 0.0 {
         return Ok(());
     }
@@ -320,7 +322,7 @@ fn check_wanted(path: &Path, n_channels: usize, n_samples: usize, options: &Opti
 pub(super) fn check_units(path: &Path, data: &[f32], n_samples: usize, units: Units) -> Result<()> {
     let Some(median) = checks::median_amplitude(data, n_samples) else { return Ok(()) };
     match units {
-        Units::Volts if median > 1e-2 => {
+        Units::Volts if median > MOST_VOLTS => {
             let detail = format!(
                 "median amplitude {median:.3} V, EEG has about 1e-5 V; these look like \
                                   microvolts, give --units uV"

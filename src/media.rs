@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! .mp4 .gif, folder of .png ─video─> chosen frames ─resize─> u8 [height, width, RGB]
+//! .jpg .png ─picture────────────────────────────────resize─┘
 //! f32 in [0, 1] ──> Frames [count, height, width, RGB] ──> clip.gif | clip.mp4 | clip/000.png …
 //!                                                     └──> sheet: rows of frames in one picture
 //! ```
@@ -10,6 +11,7 @@ pub mod frames;
 
 pub mod gif;
 pub mod mp4;
+pub mod picture;
 pub mod png;
 pub mod resize;
 pub mod video;

@@ -43,7 +43,7 @@ pub use clip_text::{ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use config::Config;
 pub use conformer::{AttentionScale, Conformer, ConformerConfig};
-pub use decoding::{Ending, greedy};
+pub use decoding::{Decoding, EarlyStopping, Ending, Prompts, Text, generate, greedy};
 pub use deepnet::DeepNet;
 pub use eeg::EegConfig;
 pub use eeg_encoder::{EegEncoder, EegEncoderConfig};

@@ -8,8 +8,10 @@ use common::gpu;
 use fixture::{Golden, output, relative_error};
 use mindreel::error::Error;
 use mindreel::gpu::{Gpu, Options};
-use mindreel::models::{self, Input, Inputs};
-use mindreel::nn::Precision;
+use mindreel::models::{
+    self, Config, Decoding, EarlyStopping, Ending, Input, Inputs, Opt, OptConfig, Padding, Prompts, Text,
+};
+use mindreel::nn::{self, Precision};
 use mindreel::weights::{Dtype, to_i64};
 
 /// Runs a fixture on all its inputs and holds the fields against it.
@@ -215,7 +217,7 @@ fn mistakes_are_refused_by_name() {
 
     let (opt, _) = open("opt_generate", &|_| ()).unwrap();
     let long = Inputs([("input_ids".to_string(), ids([1, 19], 5))].into());
-    told(opt.generate(&long, 3).err(), "a text of 21 tokens, there are positions for 20");
+    told(opt.generate(&long, 3).err(), "has 20 positions");
 
     let (blip2, mut given) = open("blip2_a", &|_| ()).unwrap();
     given.0.insert("input_ids".to_string(), ids([2, 9], 60));
@@ -239,4 +241,182 @@ fn mistakes_are_refused_by_name() {
         open("qformer_a", &|c| c["cross_attention_frequency"] = 0.into()).err(),
         "cross_attention_frequency",
     );
+}
+
+/// `opt_decoding`: its model, its prompts as embeddings, and how texts end there.
+struct Texts {
+    golden: Golden,
+    model: Opt,
+    ending: Ending,
+    ids: Vec<Vec<i64>>,
+    padding: Padding,
+}
+
+impl Texts {
+    fn open(gpu: &Gpu) -> Texts {
+        let golden = Golden::open("opt_decoding");
+        let folder = tempfile::tempdir().unwrap();
+        golden.checkpoint(folder.path(), Dtype::F32);
+        let config = Config::open(folder.path().join("config.json")).unwrap();
+        let checkpoint = models::architecture("OPTForCausalLM").unwrap().checkpoint(folder.path()).unwrap();
+        let sizes = OptConfig::new(&config).unwrap();
+        let load = |weights: &nn::Weights| Opt::load(weights, &sizes);
+        let model = nn::open(gpu, checkpoint, Precision::F32, load).unwrap().model;
+        let ids = sequences(&golden, "in.input_ids");
+        let mask = sequences(&golden, "in.attention_mask").concat();
+        let padding = Padding::new(&mask, [ids.len(), ids[0].len()]).unwrap();
+        Texts { golden, model, ending: Ending::new(&config).unwrap(), ids, padding }
+    }
+
+    /// The texts behind some of the prompts, which have these ids, as far as they have any.
+    fn generate(&self, rows: &[usize], has_ids: bool, decoding: &Decoding) -> Vec<Vec<Text>> {
+        let ids: Vec<Vec<i64>> = rows.iter().map(|&row| self.ids[row].clone()).collect();
+        let padding = self.padding.pick(rows);
+        let embeddings = self.model.embed(&ids.concat(), &padding.shape()).unwrap();
+        // Padding says nothing.
+        let seen = |(at, ids): (usize, &Vec<i64>)| {
+            let places = padding.pick(&[at]).places(0);
+            ids.iter().zip(places).filter(|(_, place)| has_ids && *place >= 0).map(|(id, _)| *id).collect()
+        };
+        let seen: Vec<Vec<i64>> = ids.iter().enumerate().map(seen).collect();
+        let prompts =
+            Prompts { embeddings: &embeddings, padding: &padding, ids: &seen, first: rows[0] as u64 };
+        models::generate(&self.model, &prompts, &self.ending, decoding, &mut |_| Ok(())).unwrap()
+    }
+
+    /// What the fixture calls one of its cases of `kind`.
+    fn cases(&self, kind: &str) -> Vec<(String, Decoding)> {
+        let settings: serde_json::Value = serde_json::from_str(&self.golden.file.metadata()[kind]).unwrap();
+        settings.as_object().unwrap().iter().map(|(name, given)| (name.clone(), decoding(given))).collect()
+    }
+}
+
+/// Settings by transformers' names.
+fn decoding(given: &serde_json::Value) -> Decoding {
+    let number = |key: &str, usual: f64| given.get(key).map_or(usual, |v| v.as_f64().unwrap());
+    let count = |key: &str, usual: usize| given.get(key).map_or(usual, |v| v.as_u64().unwrap() as usize);
+    Decoding {
+        temperature: number("temperature", 1.0),
+        top_k: count("top_k", 50),
+        top_p: number("top_p", 1.0),
+        repetition_penalty: number("repetition_penalty", 1.0),
+        num_beams: count("num_beams", 1),
+        length_penalty: number("length_penalty", 1.0),
+        early_stopping: match given.get("early_stopping") {
+            None => EarlyStopping::False,
+            Some(serde_json::Value::Bool(true)) => EarlyStopping::True,
+            Some(_) => EarlyStopping::Never,
+        },
+        num_return_sequences: count("num_return_sequences", 1),
+        min_new_tokens: count("min_new_tokens", 0),
+        ..Decoding::greedy(12)
+    }
+}
+
+#[test]
+fn every_way_to_choose_writes_the_references_texts() {
+    let Some(gpu) = gpu() else { return };
+    let texts = Texts::open(&gpu);
+    let mut cases: Vec<_> =
+        texts.cases("texts").into_iter().map(|(name, decoding)| (name, decoding, true)).collect();
+    assert_eq!(cases.len(), 9);
+    let penalty = cases.iter().find(|case| case.0 == "penalty").unwrap().1.clone();
+    cases.push(("embeds".into(), penalty, false));
+    for (name, decoding, has_ids) in cases {
+        let want = sequences(&texts.golden, &format!("out.{name}_sequences"));
+        let batch: &[usize] = if has_ids { &[0, 1, 2] } else { &[0] };
+        let got = texts.generate(batch, has_ids, &decoding);
+        let rows: Vec<&Text> = got.iter().flatten().collect();
+        assert_eq!(rows.len(), want.len(), "{name}");
+        for (text, want) in rows.iter().zip(&want) {
+            // Behind its end a text is padded; an end is the last of its ids.
+            let (own, rest) = want.split_at(text.ids.len().min(want.len()));
+            assert_eq!(text.ids, own, "{name}");
+            assert!(
+                rest.iter().all(|&id| id == texts.ending.pad_token_id),
+                "{name}: {:?} {want:?}",
+                text.ids
+            );
+        }
+        if texts.golden.file.get(&format!("out.{name}_scores")).is_some() {
+            for (text, want) in rows.iter().zip(texts.golden.values(&format!("out.{name}_scores"))) {
+                let close = (text.score - f64::from(want)).abs() < 1e-4 * f64::from(want.abs());
+                assert!(close, "{name}: {} {want}", text.score);
+            }
+        }
+        // A prompt alone gets the same.
+        let last = batch.len() - 1;
+        let alone = texts.generate(&batch[last..], has_ids, &decoding);
+        let same = |(a, b): (&Text, &Text)| a.ids == b.ids && (a.score - b.score).abs() < 1e-5;
+        assert!(alone[0].iter().zip(&got[last]).all(same), "{name}: {alone:?} {:?}", got[last]);
+    }
+}
+
+#[test]
+fn tokens_are_drawn_from_the_references_distributions() {
+    let golden = Golden::open("opt_decoding");
+    let (ids, mask) = (sequences(&golden, "in.input_ids"), sequences(&golden, "in.attention_mask"));
+    let config = Config::from_json("config.json", golden.file.metadata()["config"].as_bytes()).unwrap();
+    let ending = Ending::new(&config).unwrap();
+    let draws: serde_json::Value = serde_json::from_str(&golden.file.metadata()["draws"]).unwrap();
+    let scores = golden.values("out.next");
+    let mut largest = 0.0_f64;
+    for (name, given) in draws.as_object().unwrap() {
+        let decoding = Decoding { do_sample: true, ..decoding(given) };
+        let want = golden.values(&format!("out.{name}_probabilities"));
+        for (row, want) in want.chunks(101).enumerate() {
+            let own = ids[row].iter().zip(&mask[row]).filter(|(_, seen)| **seen == 1).map(|(id, _)| *id);
+            let got =
+                decoding.probabilities(&scores[row * 101..][..101], &own.collect::<Vec<_>>(), 0, &ending);
+            for (got, &want) in got.iter().zip(want) {
+                assert_eq!(*got > 0.0, want > 0.0, "{name} {row}: {got} {want}");
+                largest = largest.max((got - f64::from(want)).abs());
+            }
+        }
+    }
+    assert!(largest < 1e-6, "{largest:e}");
+}
+
+#[test]
+fn draws_repeat_by_seed_whatever_the_batch() {
+    let Some(gpu) = gpu() else { return };
+    let texts = Texts::open(&gpu);
+    let drawn =
+        Decoding { do_sample: true, num_return_sequences: 2, top_k: 0, seed: 5, ..Decoding::greedy(9) };
+    let all = texts.generate(&[0, 1, 2], true, &drawn);
+    assert_eq!(all, texts.generate(&[0, 1, 2], true, &drawn));
+    let ids = |texts: &[Text]| texts.iter().map(|text| text.ids.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&all[1]), ids(&texts.generate(&[1], true, &drawn)[0]));
+    assert_ne!(ids(&all[0]), ids(&all[1]));
+    assert_ne!(all[0][0].ids, all[0][1].ids);
+    assert!(all.iter().all(|texts| texts[0].score >= texts[1].score));
+    let other = texts.generate(&[0, 1, 2], true, &Decoding { seed: 6, ..drawn.clone() });
+    assert!(all.iter().zip(&other).any(|(a, b)| ids(a) != ids(b)));
+    // So cold that nothing but the likeliest is drawn.
+    let cold = Decoding { temperature: 1e-4, num_return_sequences: 1, ..drawn };
+    assert_eq!(
+        ids(&texts.generate(&[0, 1, 2], true, &cold).concat()),
+        ids(&texts.generate(&[0, 1, 2], true, &Decoding::greedy(9)).concat())
+    );
+}
+
+#[test]
+fn a_prompt_that_leaves_no_room_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let texts = Texts::open(&gpu);
+    let embeddings = texts.model.embed(&texts.ids.concat(), &texts.padding.shape()).unwrap();
+    let ids = vec![Vec::new(); 3];
+    let prompts = Prompts { embeddings: &embeddings, padding: &texts.padding, ids: &ids, first: 0 };
+    let write =
+        |n| models::generate(&texts.model, &prompts, &texts.ending, &Decoding::greedy(n), &mut |_| Ok(()));
+    let text = write(20).err().unwrap().to_string();
+    assert!(text.contains("the longest prompt has 6 tokens, 20 more were asked for"), "{text}");
+    assert!(text.contains("has 24 positions") && !text.contains('\n'), "{text}");
+    let stop = |n| match n {
+        3 => Err(Error::Interrupted("planted".into())),
+        _ => Ok(()),
+    };
+    let stopped =
+        models::generate(&texts.model, &prompts, &texts.ending, &Decoding::greedy(9), &mut |n| stop(n));
+    assert_eq!(stopped.err().unwrap().exit_code(), 130);
 }

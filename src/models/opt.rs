@@ -223,3 +223,10 @@ impl Opt {
 /// Keys and values of the tokens so far, layer by layer.
 #[derive(Clone, Default)]
 pub struct OptPast(Vec<Past>);
+
+impl OptPast {
+    /// Of these texts, in this order; one may come several times, and others not at all.
+    pub fn pick(&self, texts: &[usize]) -> Result<OptPast> {
+        Ok(OptPast(self.0.iter().map(|past| past.pick(texts)).collect::<Result<_>>()?))
+    }
+}

@@ -45,6 +45,11 @@ impl Padding {
         self.rows.iter_mut().for_each(|row| row.push(true));
     }
 
+    /// Of these texts, in this order.
+    pub fn pick(&self, texts: &[usize]) -> Padding {
+        Padding { rows: texts.iter().map(|&text| self.rows[text].clone()).collect() }
+    }
+
     /// Place of each token among those seen, from `start` on: -1 at padding.
     pub fn places(&self, start: usize) -> Vec<i64> {
         let of_row = |row: &Vec<bool>| {

@@ -154,6 +154,20 @@ impl Past {
         self.0.is_none()
     }
 
+    /// Of these texts of the batch, in this order.
+    ///
+    /// Errors: a text beyond the batch.
+    pub fn pick(&self, texts: &[usize]) -> Result<Past> {
+        let rows: Vec<i64> = texts.iter().map(|&text| text as i64).collect();
+        let pick = |all: &Tensor| {
+            let &[batch, tokens, width] = all.shape() else { unreachable!("keys have three axes") };
+            let picked = all.reshape(&[batch, tokens * width])?.embedding(&rows, &[rows.len()])?;
+            picked.reshape(&[rows.len(), tokens, width])
+        };
+        let both = self.0.as_ref().map(|[k, v]| Ok::<_, crate::error::Error>([pick(k)?, pick(v)?]));
+        Ok(Past(both.transpose()?))
+    }
+
     /// Keys and values [batch, tokens, width] behind those so far; all of them.
     fn append(&mut self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
         let both = match self.0.take() {

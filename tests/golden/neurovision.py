@@ -100,12 +100,12 @@ class Maker:
         self.maker, self.rng_for, self.evaluate = maker, rng_for, evaluate
         self.source = f"transformers {transformers.__version__} %s; {maker.versions}"
 
-    def model(self, name, model, inputs, call, rename=None, skip=(), config=None, extra=None):
+    def model(self, name, model, inputs, call, rename=None, skip=(), config=None, extra=None, **more):
         filled = weights.fill(model, rename=rename, skip=skip)
         outputs, error = self.evaluate(model, inputs, call)
         outputs.update(extra(model, inputs) if extra else {})
         source = self.source % type(model).__name__
-        self.maker.save(name, inputs, outputs, config or saved(model), source, filled, error)
+        self.maker.save(name, inputs, outputs, config or saved(model), source, filled, error, **more)
 
     def bert(self):
         def call(m, **inputs):
@@ -178,6 +178,68 @@ class Maker:
         model = OPTForCausalLM(config)
         self.model("opt_generate", model, {"input_ids": ids, "attention_mask": mask},
                    lambda m, **inputs: {"logits": m(**inputs).logits}, skip=("lm_head.weight",), extra=sequences)
+
+    # Settings of generate() without a draw, and what each of them leaves as it is.
+    TEXTS = {
+        "greedy": {},
+        "penalty": {"repetition_penalty": 1.4},
+        "late": {"min_new_tokens": 7, "repetition_penalty": 1.2},
+        "beams": {"num_beams": 4, "num_return_sequences": 4},
+        "evaluation": {"num_beams": 4, "repetition_penalty": 1.4, "min_new_tokens": 5, "num_return_sequences": 2},
+        "long": {"num_beams": 3, "length_penalty": 2.0, "num_return_sequences": 3},
+        "short": {"num_beams": 3, "length_penalty": -0.5, "num_return_sequences": 3},
+        "early": {"num_beams": 3, "early_stopping": True, "num_return_sequences": 3},
+        "never": {"num_beams": 2, "early_stopping": "never", "length_penalty": 0.7, "num_return_sequences": 2},
+    }
+    DRAWS = {
+        "plain": {"top_k": 0},
+        "temperature": {"temperature": 2.5, "top_k": 0},
+        "top_k": {"top_k": 5},
+        "top_p": {"top_p": 0.5, "top_k": 0},
+        "neurovision": {"temperature": 0.85, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.4, "min_new_tokens": 5},
+        "pseudo": {"temperature": 0.81, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.25, "min_new_tokens": 8},
+    }
+
+    def decoding(self):
+        """Texts of every way to choose them, and the distributions that tokens are drawn from."""
+        rng = self.rng_for("opt_decoding")
+        ids, mask = padded(rng, 101, [[1] * 6, [0] * 2 + [1] * 4, [0] * 5 + [1]], 1)
+        config = OPTConfig(vocab_size=101, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, ffn_dim=100,
+                           max_position_embeddings=24, word_embed_proj_dim=48)
+        model = OPTForCausalLM(config)
+
+        def texts(m, inputs):
+            given = {k: torch.from_numpy(v) for k, v in inputs.items()}
+            m = m.to(torch.float64)
+            prompt = ids.shape[1]
+            free = m.generate(**given, do_sample=False, max_new_tokens=12, eos_token_id=None)[:, prompt:]
+            # Two ids end texts; one of three goes on to the end when it is greedy.
+            ends = sorted({int(free[0, 8]), int(free[2, 3])})
+            m.config.eos_token_id = m.generation_config.eos_token_id = ends
+            print("  texts", free.tolist(), "ends", ends)
+            found = {}
+            for name, settings in self.TEXTS.items():
+                result = m.generate(**given, do_sample=False, max_new_tokens=12, return_dict_in_generate=True,
+                                    output_scores=True, **settings)
+                found[f"{name}_sequences"] = result.sequences[:, prompt:].numpy()
+                if settings.get("num_beams", 1) > 1:
+                    found[f"{name}_scores"] = result.sequences_scores.numpy().astype(np.float32)
+            # No ids, as where a prompt is an image's: the penalty counts what is new alone. Without padding, for which
+            # transformers 5 passes over as many new tokens.
+            embeds = m.get_input_embeddings()(given["input_ids"][:1])
+            found["embeds_sequences"] = m.generate(
+                inputs_embeds=embeds, do_sample=False, max_new_tokens=12, **self.TEXTS["penalty"]).numpy()
+            with torch.no_grad():
+                found["next"] = m(**given).logits[:, -1].float().numpy()
+            for name, settings in self.DRAWS.items():
+                result = m.generate(**given, do_sample=True, max_new_tokens=max(1, settings.get("min_new_tokens", 0)),
+                                    return_dict_in_generate=True, output_scores=True, **settings)
+                found[f"{name}_probabilities"] = result.scores[0].double().softmax(-1).float().numpy()
+            return found
+
+        self.model("opt_decoding", model, {"input_ids": ids, "attention_mask": mask},
+                   lambda m, **inputs: {"logits": m(**inputs).logits}, skip=("lm_head.weight",), extra=texts,
+                   texts=self.TEXTS, draws=self.DRAWS)
 
     def vit(self):
         def call(m, pixel_values):
@@ -303,7 +365,7 @@ class Maker:
         )
 
     def all(self):
-        for make in (self.bert, self.opt, self.generate, self.vit, self.clip_vision, self.qformer, self.blip2,
+        for make in (self.bert, self.opt, self.generate, self.decoding, self.vit, self.clip_vision, self.qformer, self.blip2,
                      self.videomae, self.eeg_encoder):
             torch.manual_seed(0)
             make()

@@ -12,6 +12,7 @@ mod sample;
 mod segment;
 mod simulate;
 mod span;
+mod text_embeddings;
 mod windows;
 
 use super::{Shell, stop};
@@ -50,6 +51,7 @@ enum What {
     Features(features::Args),
     Clips(clips::Args),
     Meta(meta::Args),
+    TextEmbeddings(text_embeddings::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -65,6 +67,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Features(args) => features::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Clips(args) => clips::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Meta(args) => meta::run(args, shell),
+        What::TextEmbeddings(args) => text_embeddings::run(args, shell),
     }
 }
 

@@ -9,7 +9,9 @@
 mod examples;
 mod seed_dv;
 mod split;
+mod text_table;
 
 pub use examples::{Examples, Input};
 pub use seed_dv::{SeedDv, Task};
 pub use split::{Fold, Protocol, Scaling, folds};
+pub use text_table::TextTable;

@@ -13,10 +13,12 @@
 mod conditions;
 mod denoise;
 mod folder;
+mod text;
 
 pub use conditions::Conditions;
 pub use denoise::{Guidance, denoise};
 pub use folder::{Folder, Part};
+pub use text::encode_texts;
 
 use crate::diffusion::{self, Plan, SchedulerConfig, dana};
 use crate::error::{Error, Result};

@@ -5,10 +5,12 @@
 //! .jpg .png ─picture────────────────────────────────resize─┘
 //! f32 in [0, 1] ──> Frames [count, height, width, RGB] ──> clip.gif | clip.mp4 | clip/000.png …
 //!                                                     └──> sheet: rows of frames in one picture
+//! u8 [count, height, width, RGB] ─flow─> how fast a clip is
 //! ```
 
 pub mod frames;
 
+pub mod flow;
 pub mod gif;
 pub mod mp4;
 pub mod picture;

@@ -13,6 +13,7 @@ mod segment;
 mod simulate;
 mod span;
 mod spectrogram;
+mod text_embeddings;
 mod windows;
 
 use super::{Shell, stop};
@@ -52,6 +53,7 @@ enum What {
     Clips(clips::Args),
     Spectrogram(spectrogram::Args),
     Meta(meta::Args),
+    TextEmbeddings(text_embeddings::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -68,6 +70,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Clips(args) => clips::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Spectrogram(args) => spectrogram::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Meta(args) => meta::run(args, shell),
+        What::TextEmbeddings(args) => text_embeddings::run(args, shell),
     }
 }
 

@@ -9,15 +9,20 @@
 //! data set's own, "apperance" included.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::signal::recording::BLOCK_SAMPLES;
-use crate::signal::seed_dv::BLOCK_CLIPS;
 pub use crate::signal::seed_dv::Task;
+use crate::signal::seed_dv::{self, BLOCK_CLIPS, Meta};
 use crate::signal::segments::{CLIPS, SLOTS};
+use crate::signal::stack::BLOCKS;
 use crate::signal::{Cut, Options, Recordings, Segments, Units, npy};
 use std::path::{Path, PathBuf};
 
 /// Folders that recordings are looked for in, best first; `.` is the folder itself.
 const EEG_FOLDERS: [&str; 4] = ["Segmented_Rawf_200Hz_2s", "EEG", "Rawf_200Hz", "."];
+
+/// Most bytes of a file of captions.
+const MAX_CAPTIONS_BYTES: u64 = 4 << 20;
 
 const WANTED_SHAPE: &str = "wanted blocks [n, channels, 104000] or clips [n, 40, 5, channels, 400]";
 
@@ -94,6 +99,36 @@ impl SeedDv {
             let names = self.subjects().collect::<Vec<_>>().join(", ");
             Error::setting("subjects", format!("'{}' is none of {names}", subject.escape_debug()))
         })
+    }
+
+    /// Names of the 40 classes: `class_names.txt`, or SEED-DV's own.
+    ///
+    /// Errors: those of [`Meta::open`].
+    pub fn class_names(&self) -> Result<Vec<String>> {
+        Ok(Meta::open(&self.folder)?.class_names)
+    }
+
+    /// The caption of each clip of the seven blocks, in the order of presentation: `BLIP-caption/1st_10min.txt`, ….
+    ///
+    /// Errors: [`Error::Read`]; [`Error::Format`] for a file of other than 200 lines, or an empty one among them.
+    pub fn captions(&self) -> Result<Vec<String>> {
+        let mut captions = Vec::with_capacity(BLOCKS * BLOCK_CLIPS);
+        for block in 0..BLOCKS {
+            let path = self.folder.join(format!("BLIP-caption/{}.txt", seed_dv::block_stem(block)));
+            let text = String::from_utf8(files::read_small(&path, MAX_CAPTIONS_BYTES)?)
+                .map_err(|_| Error::format(&path, "is not UTF-8 text"))?;
+            let lines: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
+            if lines.len() != BLOCK_CLIPS {
+                let detail =
+                    format!("holds {} captions, wanted {BLOCK_CLIPS}, one for each clip", lines.len());
+                return Err(Error::format(&path, detail));
+            }
+            if let Some(at) = lines.iter().position(|line| line.is_empty()) {
+                return Err(Error::format(&path, format!("line {} is empty", at + 1)));
+            }
+            captions.extend(lines.into_iter().map(str::to_string));
+        }
+        Ok(captions)
     }
 
     /// Blocks of a recording of this many clips.

@@ -1,18 +1,15 @@
 //! What steers the denoiser, from EEG or from prompts: text embeddings, start latents, motion. Each model is loaded,
 //! run over all clips, and let go before the denoiser comes.
 
+use super::text::encode_texts;
 use super::{Folder, Part, Settings};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{
-    ClipText, ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq,
-    Seq2SeqConfig,
-};
+use crate::models::{EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig};
 use crate::nn::{self, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::Tensor;
-use crate::tokenizers::ClipTokenizer;
 use crate::weights::{self, Checkpoint};
 use std::sync::Arc;
 
@@ -282,17 +279,7 @@ fn encode(
         let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
         return Err(Error::format(folder.path(), detail));
     }
-    let tokenizer = ClipTokenizer::open(folder.path().join("tokenizer"))?;
-    let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
-    let open = |weights: &Weights| ClipText::load(&weights.with_full_activations(), &config);
-    let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, settings.precision(), open)?.model;
-    let tokens = config.max_position_embeddings;
-    let ids: Vec<Vec<i64>> =
-        prompts.iter().map(|text| tokenizer.encode(text, tokens)).collect::<Result<_>>()?;
-    let text = in_batches(prompts.len(), |batch| {
-        model.forward(&ids[batch.clone()].concat(), batch.len())?.0.to_vec()
-    })?;
-    Ok(([tokens, config.hidden_size], text))
+    encode_texts(gpu, folder.path(), settings.precision(), prompts)
 }
 
 /// Raw samples with mean 0 and deviation 1: by the checkpoint's `eeg` scaler, else each channel of each clip by
@@ -339,7 +326,10 @@ fn scaler(folder: &Folder, name: &str, n: usize) -> Result<Option<StandardScaler
 }
 
 /// Runs `run` over `n` clips, some at a time, and joins what it gives.
-fn in_batches(n: usize, mut run: impl FnMut(std::ops::Range<usize>) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+pub(super) fn in_batches(
+    n: usize,
+    mut run: impl FnMut(std::ops::Range<usize>) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for start in (0..n).step_by(BATCH) {
         all.extend(run(start..n.min(start + BATCH))?);

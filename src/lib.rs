@@ -33,6 +33,8 @@ pub mod nn;
 pub mod diffusion;
 pub mod models;
 #[cfg(feature = "generate")]
+pub mod eval;
+#[cfg(feature = "generate")]
 pub mod generate;
 #[cfg(feature = "signal")]
 pub mod train;

@@ -2,6 +2,7 @@
 
 mod bert;
 mod blip2;
+mod clip_classifier;
 mod clip_text;
 mod clip_vision;
 mod config;
@@ -39,6 +40,7 @@ mod vit;
 
 pub use bert::{Bert, BertConfig};
 pub use blip2::{Blip2, Blip2Config, Blip2Vision, Blip2VisionConfig};
+pub use clip_classifier::{ClipClassifier, ClipClassifierConfig};
 pub use clip_text::{ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use config::Config;

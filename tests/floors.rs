@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["nn"],
     // where the wings meet
     &["diffusion", "models"],
-    &["generate"],
+    &["eval", "generate"],
     &["train"],
     // the door
     &["cli"],

@@ -4,6 +4,7 @@
 //! at a rate of the caller's, whatever the file's own: a film of another rate is brought to it by ffmpeg's `fps`, of a
 //! GIF or a sequence the frame shown at that time is taken.
 
+use super::frames::{Frames, within_limits};
 use super::{gif, png, resize};
 use crate::error::{Error, Result};
 use std::io::Read;
@@ -76,6 +77,47 @@ pub fn each_frame(path: &Path, request: &Request, sink: &mut dyn FnMut(Vec<u8>) 
     }
     std::fs::File::open(path).map_err(Error::read(path))?;
     film(path, request, sink, "ffmpeg", "ffprobe")
+}
+
+/// A whole clip as it is: every frame at its own size and rate; `sequence_fps` is that of a folder of PNG, or of a single
+/// one.
+///
+/// Errors: as [`each_frame`]; [`Error::Format`] for pictures of different sizes, or more than a clip may hold.
+pub fn read(path: &Path, sequence_fps: f64) -> Result<Frames> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase();
+    if ending == "gif" && !path.is_dir() {
+        return gif::read(path);
+    }
+    let (mut count, mut size, mut rgb) = (0, (0, 0), Vec::new());
+    let mut take = |frame: &[u8], height: usize, width: usize| {
+        if count > 0 && size != (height, width) {
+            let detail = format!("frame {count} is {width} x {height}, the first {} x {}", size.1, size.0);
+            return Err(Error::format(path, detail));
+        }
+        (count, size) = (count + 1, (height, width));
+        within_limits(count, height, width).map_err(|detail| Error::format(path, detail))?;
+        rgb.extend_from_slice(frame);
+        Ok(())
+    };
+    let rate = if path.is_dir() || ending == "png" {
+        let pictures = if path.is_dir() { pictures_in(path)? } else { vec![path.to_path_buf()] };
+        for picture in &pictures {
+            let (frames, _) = png::read(picture)?;
+            take(&frames.rgb, frames.height, frames.width)?;
+        }
+        sequence_fps
+    } else {
+        std::fs::File::open(path).map_err(Error::read(path))?;
+        let (height, width, own_fps) = probe(path, "ffprobe")?;
+        let choice = Choice { period: 1, first: 0, step: 1 };
+        let request = Request { choice, rate_fps: own_fps, sequence_fps, height, width };
+        film(path, &request, &mut |frame| take(&frame, height, width), "ffmpeg", "ffprobe")?;
+        own_fps
+    };
+    if count == 0 {
+        return Err(Error::format(path, "holds no frame"));
+    }
+    Frames::new(count, size.0, size.1, rgb, rate)
 }
 
 /// Frames that are there by number; `at` gives one with its size.
@@ -221,7 +263,6 @@ fn one_line(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Frames;
     use super::*;
 
     /// Slots of 12 frames: three are left out, then every fourth.
@@ -272,6 +313,12 @@ mod tests {
         // Counted at 12 frames a second, every second frame is seen.
         assert_eq!(greys(&pictures, &request(12.0)).unwrap(), [8 * 8, 8 * 16]);
         assert_eq!(greys(folder.path(), &request(24.0)).unwrap_err().exit_code(), 3);
+        let whole = read(&path, 24.0).unwrap();
+        assert_eq!((whole.count, whole.height, whole.width), (30, 16, 16));
+        assert_eq!(read(&pictures, 24.0).unwrap(), film());
+        assert_eq!(read(&pictures.join("003.png"), 24.0).unwrap().count, 1);
+        png::write(pictures.join("003.png"), &[0; 3], 1, 1, "").unwrap();
+        assert!(read(&pictures, 24.0).unwrap_err().to_string().contains("frame 3 is 1 x 1"));
     }
 
     #[test]
@@ -297,6 +344,8 @@ mod tests {
         let wanted = [4u8, 8, 16, 20, 28].map(|n| 8 * n);
         assert!(got.len() == 5 && got.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 6), "{got:?}");
         assert_eq!(greys(&path, &request(12.0)).unwrap().len(), 2);
+        let whole = read(&path, 3.0).unwrap();
+        assert_eq!((whole.count, whole.height, whole.frame_rate_fps), (30, 16, 24.0));
         let stopped = each_frame(&path, &request(24.0), &mut |_| Err(Error::Interrupted("now".into())));
         assert_eq!(stopped.unwrap_err().exit_code(), 130);
     }

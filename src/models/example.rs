@@ -70,6 +70,10 @@ impl Inputs {
                     (config.size_or("num_frames", 16)?, config.size_or("num_channels", 3)?);
                 vec![("pixel_values", floats(&[1, frames, channels, height, width]))]
             }
+            "ClipClassifier" => {
+                let [height, width] = config.pair_or("image_size", 64)?;
+                vec![("pixel_values", floats(&[1, config.size_or("num_frames", 6)?, 3, height, width]))]
+            }
             "BertModel" => text(config, 30_522, 128.min(config.size_or("max_position_embeddings", 512)?))?,
             "OPTForCausalLM" => {
                 text(config, 50_272, 32.min(config.size_or("max_position_embeddings", 2048)?))?

@@ -135,6 +135,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
         load: |weights, config| host(weights, VideoMae::load(weights, &VideoMaeConfig::new(config)?)?),
     },
     Architecture {
+        name: "ClipClassifier",
+        inputs: "pixel_values [b, f, 3, h, w] in [-1, 1]",
+        outputs: "logits [b, labels]",
+        rename: weights::plain,
+        load: |weights, config| {
+            host_full(weights, |weights| ClipClassifier::load(weights, &ClipClassifierConfig::new(config)?))
+        },
+    },
+    Architecture {
         name: "BertModel",
         inputs: "input_ids [b, tokens], attention_mask [b, tokens], token_type_ids [b, tokens] or none",
         outputs: "last_hidden_state [b, tokens, hidden], pooler_output [b, hidden] with a pooler",

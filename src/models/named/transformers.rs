@@ -177,6 +177,15 @@ impl Named for Host<VideoMae> {
     }
 }
 
+impl Named for Host<ClipClassifier> {
+    fn forward(&self, inputs: &Inputs) -> Result<Vec<Output>> {
+        inputs.only("ClipClassifier", &["pixel_values"])?;
+        let (shape, values) = inputs.floats("ClipClassifier", "pixel_values", 5)?;
+        let frames = self.put(shape, &values)?.permute(&[0, 1, 3, 4, 2])?;
+        Ok(vec![give("logits", &self.model.forward(&frames)?)?])
+    }
+}
+
 impl Named for Host<EegEncoder> {
     fn forward(&self, inputs: &Inputs) -> Result<Vec<Output>> {
         inputs.only("eeg_encoder", &["spectrogram"])?;

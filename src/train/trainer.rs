@@ -234,3 +234,59 @@ pub(super) fn place(
     });
     Ok(Parameters::new(tensors.collect::<Result<_>>()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::optimizer::{Group, Rule};
+    use super::super::rates::Course;
+    use super::*;
+    use crate::gpu::Options;
+    use crate::nn::{BatchNorm, Dropout, Linear};
+    use crate::testing::{gpu_with, random_from};
+
+    #[test]
+    fn a_thousand_steps_leave_no_buffer_behind() {
+        let Some(gpu) = gpu_with(Options::default()) else { return };
+        let make = |seed, shape: &[usize]| {
+            Tensor::new(&gpu, shape, &random_from(seed, shape.iter().product(), 0.5)).unwrap()
+        };
+        let mut tensors = BTreeMap::new();
+        for (seed, name, shape) in
+            [(1, "0.weight", &[8, 6][..]), (2, "0.bias", &[8]), (3, "2.weight", &[3, 8]), (4, "2.bias", &[3])]
+        {
+            tensors.insert(name.to_string(), make(seed, shape).parameter());
+        }
+        for (name, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
+            let tensor = Tensor::full(&gpu, &[8], DType::F32, value).unwrap();
+            let learns = !name.starts_with("running_");
+            tensors.insert(format!("1.{name}"), if learns { tensor.parameter() } else { tensor });
+        }
+        let rates = Rates { base: 1e-2, warmup: 0, course: Course::Constant };
+        let settings =
+            Settings { seed: 0, rates, clip_norm: Some(1.0), accumulate: 2, precision: Precision::F32 };
+        let group = Group { pattern: String::new(), rate: 1.0, decay: 0.01 };
+        let optimizer = Optimizer::new(Rule::ADAMW, vec![group]);
+        let mut trainer = Trainer::new(&gpu, Parameters::new(tensors), optimizer, settings).unwrap();
+        let x = make(5, &[5, 6]);
+        let (mut held, mut losses) = (None, Vec::new());
+        for step in 1..=1000 {
+            let stepped = trainer
+                .step(1.0, |weights, _| {
+                    let y = Linear::load(&weights.at("0"), 6, 8)?.forward(&x)?;
+                    let y = BatchNorm::load(&weights.at("1"), 8)?.forward(&y)?.elu()?;
+                    let y = Dropout::new(0.25, weights).forward(&y)?;
+                    let y = Linear::load(&weights.at("2"), 8, 3)?.forward(&y)?;
+                    y.cross_entropy(&[0, 2, 1, 1, 0], 0.0)
+                })
+                .unwrap();
+            if step % 100 == 0 {
+                losses.push(stepped.loss.to_vec().unwrap()[0]);
+                drop(stepped);
+                assert_eq!(*held.get_or_insert(gpu.live_buffers()), gpu.live_buffers(), "after {step} steps");
+            }
+        }
+        assert!(losses[9] < losses[0], "{losses:?}");
+        drop((trainer, x));
+        assert_eq!(gpu.live_buffers(), 0);
+    }
+}

@@ -2,9 +2,17 @@
 //!
 //! ```text
 //! folder ─SeedDv─> Segments [1400, 62, 400] + labels ─Examples─> [n, channels, samples | bands] ─Split─> train, validation, test
+//! parquet ─alljoined─> epochs [64, 334] + pictures ─draw─> spectrograms and pairs: metadata.csv, captions, statistics
 //! ```
 //!
 //! Host-side and plain; the device sees batches.
+
+#[cfg(feature = "parquet")]
+pub mod alljoined;
+pub mod channel_stats;
+pub mod draw;
+pub mod mindbigdata;
+pub mod pairs;
 
 mod examples;
 mod seed_dv;

@@ -33,6 +33,7 @@ pub mod sample;
 pub mod scaler;
 pub mod simulate;
 pub mod spectrogram;
+pub mod torch;
 pub mod windows;
 
 pub use features::{Form, de_psd};

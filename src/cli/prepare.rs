@@ -1,5 +1,6 @@
 //! `mindreel prepare`: recordings, and what is made from them before a model sees any. One file per sub-command.
 
+mod alljoined;
 mod batch;
 mod clips;
 mod de_psd;
@@ -14,6 +15,7 @@ mod simulate;
 mod span;
 mod spectrogram;
 mod text_embeddings;
+mod stats;
 mod windows;
 
 use super::{Shell, stop};
@@ -27,6 +29,8 @@ Examples:
   mindreel prepare filter --eeg 200hz --output clean --low 0.5 --high 75 --notch 50
   mindreel prepare segment --eeg clean --output clips                            SEED-DV's blocks into 2-s clips
   mindreel prepare features --eeg clips --output-de de --output-psd psd          DE and PSD in five bands
+  mindreel prepare alljoined --data 05_125 --output dataset                      spectrograms of Alljoined's epochs
+  mindreel prepare stats --spectrograms dataset --output dataset                 and their mean and deviation
 
 Recordings are NumPy arrays [..., channels, samples]. A folder stands for every .npy in it; files that are
 finished already are skipped, so that a batch that was stopped goes on where it was.";
@@ -52,6 +56,8 @@ enum What {
     Features(features::Args),
     Clips(clips::Args),
     Spectrogram(spectrogram::Args),
+    Alljoined(alljoined::Args),
+    Stats(stats::Args),
     Meta(meta::Args),
     TextEmbeddings(text_embeddings::Args),
 }
@@ -69,6 +75,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Features(args) => features::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Clips(args) => clips::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Spectrogram(args) => spectrogram::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Alljoined(args) => alljoined::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Stats(args) => stats::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Meta(args) => meta::run(args, shell),
         What::TextEmbeddings(args) => text_embeddings::run(args, shell),
     }

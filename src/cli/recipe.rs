@@ -59,6 +59,11 @@ impl RecipeFlags {
         self.sample_rate.unwrap_or(ALLJOINED_RATE_HZ)
     }
 
+    /// The same with another rate where no flag says one.
+    pub(super) fn or_rate(&self, rate_hz: f64) -> RecipeFlags {
+        RecipeFlags { sample_rate: self.sample_rate.or(Some(rate_hz)), ..self.clone() }
+    }
+
     /// What the flags ask for. Errors: [`Error::Setting`] naming the flag.
     pub(super) fn recipe(&self) -> Result<Recipe> {
         let mut recipe = if self.reproduce_original { Recipe::original() } else { Recipe::corrected() };

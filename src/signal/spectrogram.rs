@@ -21,7 +21,7 @@ use super::features::Transform;
 use super::filter::{Filter, Pass};
 use super::recording::{self, Units};
 use super::stack::{self, Stack, each_row};
-use super::{Real, checks, npy};
+use super::{Real, checks, npy, torch};
 use crate::error::{Error, Result};
 use std::f64::consts::PI;
 use std::path::Path;
@@ -242,13 +242,15 @@ impl Spectrograms {
         }
     }
 
-    /// Reads spectrograms from an `.npy`, or the array `name` of an `.npz`.
+    /// Reads spectrograms from an `.npy`, the array `name` of an `.npz`, or the tensor of a `.pt`.
     ///
-    /// Errors: those of [`npy::read`]; [`Error::Format`] for fewer than three axes, an empty one, and numbers that are not
+    /// Errors: those of [`npy::read`] and [`torch::read`]; [`Error::Format`] for fewer than three axes, an empty one, and numbers that are not
     /// finite.
     pub fn read(path: impl AsRef<Path>, name: Option<&str>) -> Result<Spectrograms> {
         let path = path.as_ref();
-        let npy::Array { shape, data } = npy::read::<f32>(path, name)?;
+        let is_torch = path.extension().is_some_and(|ending| ending == "pt");
+        let npy::Array { shape, data } =
+            if is_torch { torch::read(path)? } else { npy::read::<f32>(path, name)? };
         if data.iter().any(|v| !v.is_finite()) {
             return Err(Error::format(path, "holds NaN or infinity; make the spectrograms again"));
         }

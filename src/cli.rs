@@ -4,14 +4,21 @@
 //! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
 
 mod bench;
+mod caption;
+mod caption_images;
+mod captioning;
 mod doctor;
 mod forward;
+mod image;
 mod info;
 mod init;
+mod journey;
+mod painting;
 mod plot;
 mod prepare;
 mod progress;
 mod recipe;
+mod reconstruct;
 mod settings;
 mod stop;
 mod train;
@@ -90,6 +97,10 @@ enum Command {
     Bench(bench::Args),
     Train(train::Args),
     Video(Box<video::Args>),
+    Caption(Box<caption::Args>),
+    CaptionImages(Box<caption_images::Args>),
+    Image(Box<image::Args>),
+    Reconstruct(Box<reconstruct::Args>),
 }
 
 /// What every command is given: the global flags, and the two streams.
@@ -246,6 +257,10 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::run(args, &shell),
         Command::Train(args) => train::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
+        Command::Caption(args) => caption::run(args, &shell),
+        Command::CaptionImages(args) => caption_images::run(args, &shell),
+        Command::Image(args) => image::run(args, &shell),
+        Command::Reconstruct(args) => reconstruct::run(args, &shell),
     };
     match result {
         Ok(()) => 0,

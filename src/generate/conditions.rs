@@ -7,7 +7,8 @@ use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{
-    ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig};
+    ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig,
+};
 use crate::nn::{self, Precision, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::Tensor;

@@ -1,7 +1,7 @@
 //! What steers the denoiser, from EEG or from prompts: text embeddings, start latents, motion. Each model is loaded,
 //! run over all clips, and let go before the denoiser comes.
 
-use super::{Folder, Part, Settings};
+use super::{Folder, Part, Settings, vocabulary};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -9,7 +9,7 @@ use crate::models::{
     ClipText, ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq,
     Seq2SeqConfig,
 };
-use crate::nn::{self, Weights};
+use crate::nn::{self, Precision, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::Tensor;
 use crate::tokenizers::ClipTokenizer;
@@ -72,7 +72,7 @@ impl Conditions {
         prompts: &[String],
     ) -> Result<Conditions> {
         let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
-        let (_, text) = encode(gpu, folder, settings, prompts)?;
+        let (_, text) = encode(gpu, folder, settings.precision(), prompts)?;
         Ok(Conditions {
             n_clips: prompts.len(),
             tokens,
@@ -259,7 +259,7 @@ fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segme
 /// The embedding of nothing: from the checkpoint, or of the empty prompt.
 fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usize, usize, Vec<f32>)> {
     let Some(path) = folder.file("negative.safetensors") else {
-        let ([tokens, width], text) = encode(gpu, folder, settings, &[String::new()])?;
+        let ([tokens, width], text) = encode(gpu, folder, settings.precision(), &[String::new()])?;
         return Ok((tokens, width, text));
     };
     let file = Checkpoint::open(&path)?;
@@ -271,21 +271,37 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
     Ok((tokens, width, weights::to_f32(&view)?))
 }
 
+/// Tokens and width of a prompt's embedding.
+///
+/// Errors: a checkpoint without text encoder.
+pub(super) fn encoding(folder: &Folder) -> Result<(usize, usize)> {
+    if !folder.has(Part::TextEncoder) {
+        return Err(Error::format(folder.path(), "has no text_encoder; prompts want one, and a tokenizer"));
+    }
+    let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
+    Ok((config.max_position_embeddings, config.hidden_size))
+}
+
 /// Prompts through tokenizer and text encoder: ([tokens, width], [prompts, tokens, width]).
-fn encode(
+pub(super) fn encode(
     gpu: &Gpu,
     folder: &Folder,
-    settings: &Settings,
+    precision: Precision,
     prompts: &[String],
 ) -> Result<([usize; 2], Vec<f32>)> {
     if !folder.has(Part::TextEncoder) {
         let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
         return Err(Error::format(folder.path(), detail));
     }
-    let tokenizer = ClipTokenizer::open(folder.path().join("tokenizer"))?;
+    let path = folder.path().join("tokenizer");
+    if !path.is_dir() {
+        return Err(Error::format(folder.path(), "has no tokenizer folder; its text_encoder wants one"));
+    }
+    let tokenizer = ClipTokenizer::open(&path)?;
     let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
+    vocabulary::check(&path, tokenizer.vocabulary_size(), "the text encoder", config.vocab_size)?;
     let open = |weights: &Weights| ClipText::load(&weights.with_full_activations(), &config);
-    let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, settings.precision(), open)?.model;
+    let model = nn::open(gpu, folder.checkpoint(Part::TextEncoder)?, precision, open)?.model;
     let tokens = config.max_position_embeddings;
     let ids: Vec<Vec<i64>> =
         prompts.iter().map(|text| tokenizer.encode(text, tokens)).collect::<Result<_>>()?;

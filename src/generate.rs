@@ -10,14 +10,19 @@
 //! Follows XuanhaoLiu/EEG2Video 7254ad8 `pipelines/pipeline_tuneeeg2video.py`; where that differs from the paper,
 //! [`Settings::reproduce_original`] does it the script's way.
 
+mod captions;
 mod conditions;
 mod denoise;
 mod folder;
+mod images;
 mod text;
+mod vocabulary;
 
+pub use captions::{Caption, CaptionFolder, CaptionRun, CaptionSettings, Source};
 pub use conditions::Conditions;
 pub use denoise::{Guidance, denoise};
 pub use folder::{Folder, Part};
+pub use images::{ImageRun, ImageSettings, Order, too_long};
 pub use text::encode_texts;
 
 use crate::diffusion::{self, Plan, SchedulerConfig, dana};
@@ -354,31 +359,39 @@ impl Run {
         Tensor::combine(&[(&z0, c.latents), (&each, c.each), (&shared.expand(&shape)?, c.shared)])
     }
 
-    /// Scaled latents of one clip to pixels, one frame at a time.
     fn decode(&self, vae: &Vae, latents: &Tensor) -> Result<Tensor> {
-        let latents = latents.scale((1.0 / self.vae.scaling_factor) as f32, 0.0)?.cast(vae.dtype())?;
-        match self.settings.vae_tile {
-            Some(tile) => vae.decode_tiled(&latents, tile),
-            None => vae.decode_sliced(&latents),
-        }
+        decode(vae, latents, self.vae.scaling_factor, self.settings.vae_tile)
     }
 
-    /// Pixels in [-1, 1] to pictures.
     fn frames(&self, pixels: &Tensor) -> Result<Frames> {
-        let &[count, height, width, _] = pixels.shape() else {
-            return Err(Error::shape("frames", format!("wanted pictures, got {:?}", pixels.shape())));
-        };
-        let unit = pixels.scale(0.5, 0.5)?.to_vec()?;
-        if let Some(at) = unit.iter().position(|v| !v.is_finite()) {
-            let detail = format!(
-                "value {at} of the decoded pixels is not a number; the checkpoint may be broken{}",
-                if self.settings.half { ", or too large for f16: try --dtype f32" } else { "" }
-            );
-            return Err(Error::Device(detail));
-        }
         let rounding = if self.settings.reproduce_original { Rounding::Truncate } else { Rounding::Nearest };
-        Frames::from_unit(&unit, count, height, width, self.settings.frame_rate_fps, rounding)
+        frames(pixels, self.settings.half, rounding, self.settings.frame_rate_fps)
     }
+}
+
+/// Scaled latents [pictures, h, w, c] to pixels, one picture at a time.
+fn decode(vae: &Vae, latents: &Tensor, scaling: f64, tile: Option<usize>) -> Result<Tensor> {
+    let latents = latents.scale((1.0 / scaling) as f32, 0.0)?.cast(vae.dtype())?;
+    match tile {
+        Some(tile) => vae.decode_tiled(&latents, tile),
+        None => vae.decode_sliced(&latents),
+    }
+}
+
+/// Pixels in [-1, 1] to pictures.
+fn frames(pixels: &Tensor, half: bool, rounding: Rounding, frame_rate_fps: f64) -> Result<Frames> {
+    let &[count, height, width, _] = pixels.shape() else {
+        return Err(Error::shape("frames", format!("wanted pictures, got {:?}", pixels.shape())));
+    };
+    let unit = pixels.scale(0.5, 0.5)?.to_vec()?;
+    if let Some(at) = unit.iter().position(|v| !v.is_finite()) {
+        let detail = format!(
+            "value {at} of the decoded pixels is not a number; the checkpoint may be broken{}",
+            if half { ", or too large for f16: try --dtype f32" } else { "" }
+        );
+        return Err(Error::Device(detail));
+    }
+    Frames::from_unit(&unit, count, height, width, frame_rate_fps, rounding)
 }
 
 /// What a stream of noise is for; every use of every clip has its own.

@@ -25,6 +25,7 @@ mod named;
 mod networks;
 mod opt;
 mod padding;
+mod pipelines;
 mod presets;
 mod qformer;
 mod semantic;
@@ -39,7 +40,7 @@ mod videomae;
 mod vit;
 
 pub use bert::{Bert, BertConfig};
-pub use blip2::{Blip2, Blip2Config, Blip2Vision, Blip2VisionConfig};
+pub use blip2::{Blip2, Blip2Config, Blip2Language, Blip2Vision, Blip2VisionConfig};
 pub use clip_classifier::{ClipClassifier, ClipClassifierConfig};
 pub use clip_text::{ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
@@ -63,6 +64,7 @@ pub use named::{ARCHITECTURES, Architecture, Input, Inputs, Named, Output, archi
 pub use networks::{Network, networks, singles};
 pub use opt::{Opt, OptConfig, OptPast};
 pub use padding::Padding;
+pub use pipelines::{Pipeline, Vocabulary, pipelines, vocabulary_of};
 pub use presets::{Part, Preset, n_parameters, preset, presets};
 pub use qformer::{QFormer, QFormerConfig};
 pub use semantic::{SemanticConfig, SemanticPredictor};

@@ -3,8 +3,10 @@
 mod bert;
 mod clip;
 mod folder;
+mod made;
 mod opt;
 
 pub use bert::BertTokenizer;
 pub use clip::ClipTokenizer;
+pub use made::{write_clip, write_opt};
 pub use opt::OptTokenizer;

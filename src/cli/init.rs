@@ -4,7 +4,10 @@ use super::progress::Progress;
 use super::{Float, Shell, stop};
 use crate::error::{Error, Result, bytes, nearest};
 use crate::files;
-use crate::models::{Network, Part, Preset, n_parameters, presets, singles};
+use crate::models::{
+    Network, Part, Pipeline, Preset, Vocabulary, n_parameters, pipelines, presets, singles, vocabulary_of,
+};
+use crate::tokenizers;
 use crate::weights::Dtype;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,10 @@ Single EEG networks, for 62 channels, 1 s at 200 Hz, 40 classes:
   shallownet, deepnet, eegnet, tsconv, conformer, glmnet     of windows
   mlp, glmnet-mlp                                            of features in five bands
 
+From EEG to text, and from text to pictures, each also with '-tiny' behind its name:
+  neurovision       EEG encoder, Q-Former and OPT-2.7B, with tokenizer and statistics (5.2 GiB in f16)
+  sd15              Stable Diffusion v1.5 with its tokenizer (2 GiB in f16)
+
 Single transformers, each also with '-tiny' behind its name:
   blip2-opt-2.7b, blip2-qformer, opt-2.7b, neurovision-eeg, all-minilm-l6-v2, clip-vit-base-patch32,
   vit-base-patch16-224, videomae-base
@@ -27,14 +34,14 @@ Examples:
   mindreel init sd14-eeg2video --output full --seed 0 --dtype f16
   mindreel init eegnet --output eegnet
 
-The folder is laid out as diffusers lays out a pipeline, or a model. The same name, seed and number type give the same bytes
+The folder is laid out as diffusers lays out a pipeline, or a model. Tokenizers that go with it are of made-up words. The same name, seed and number type give the same bytes
 on every machine. Random weights decode nothing: they are for tests, benchmarks and size checks.";
 
 /// A checkpoint of a named configuration with random weights
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Configuration: tiny, sd14-eeg2video, an EEG network, or a transformer
+    /// Configuration: tiny, sd14-eeg2video, neurovision, sd15, an EEG network, or a transformer
     name: String,
 
     /// Folder to make
@@ -45,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Number type on disk [default: f32, f16 for sd14-eeg2video, blip2-opt-2.7b and opt-2.7b]
+    /// Number type on disk [default: f32, f16 for sd14-eeg2video, neurovision, sd15, blip2-opt-2.7b and opt-2.7b]
     #[arg(long)]
     dtype: Option<Float>,
 
@@ -56,7 +63,8 @@ pub(super) struct Args {
 
 /// What is made.
 enum Made {
-    Pipeline(Preset),
+    Video(Preset),
+    Pipeline(Pipeline),
     Network(Network),
 }
 
@@ -66,11 +74,16 @@ impl Made {
             return Ok(Made::Network(network));
         }
         if let Some(preset) = presets().into_iter().find(|preset| preset.name == name) {
-            return Ok(Made::Pipeline(preset));
+            return Ok(Made::Video(preset));
         }
-        let (presets, networks) = (presets(), singles());
-        let names: Vec<&str> =
-            presets.iter().map(|known| known.name).chain(networks.iter().map(|known| known.name)).collect();
+        if let Some(pipeline) = pipelines().into_iter().find(|pipeline| pipeline.name == name) {
+            return Ok(Made::Pipeline(pipeline));
+        }
+        let (presets, pipelines, networks) = (presets(), pipelines(), singles());
+        let names: Vec<&str> = (presets.iter().map(|known| known.name))
+            .chain(pipelines.iter().map(|known| known.name))
+            .chain(networks.iter().map(|known| known.name))
+            .collect();
         let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
         let (list, near) = (names.join(", "), near.unwrap_or_default());
         Err(Error::setting("NAME", format!("'{name}' is none of {list}{near}")))
@@ -78,21 +91,24 @@ impl Made {
 
     fn dtype(&self) -> Dtype {
         match self {
-            Made::Pipeline(preset) => preset.dtype,
+            Made::Video(preset) => preset.dtype,
+            Made::Pipeline(pipeline) => pipeline.dtype,
             Made::Network(network) => network.dtype,
         }
     }
 
     fn parts(&self) -> &[Part] {
         match self {
-            Made::Pipeline(preset) => &preset.parts,
+            Made::Video(preset) => &preset.parts,
+            Made::Pipeline(pipeline) => &pipeline.parts,
             Made::Network(network) => std::slice::from_ref(&network.part),
         }
     }
 
     fn n_values(&self) -> Result<u64> {
         match self {
-            Made::Pipeline(preset) => preset.n_values(),
+            Made::Video(preset) => preset.n_values(),
+            Made::Pipeline(pipeline) => pipeline.n_values(),
             Made::Network(network) => network.part.n_values(),
         }
     }
@@ -106,8 +122,15 @@ impl Made {
         mut written: impl FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Made::Pipeline(preset) => preset.write(folder, seed, dtype, written),
+            Made::Video(preset) => preset.write(folder, seed, dtype, written),
+            Made::Pipeline(pipeline) => {
+                write_vocabulary(pipeline.vocabulary, &folder.join("tokenizer"))?;
+                pipeline.write(folder, seed, dtype, written)
+            }
             Made::Network(network) => {
+                if let Some(vocabulary) = vocabulary_of(&network.part) {
+                    write_vocabulary(vocabulary, folder)?;
+                }
                 let mut done = 0;
                 network.part.write(folder, seed, dtype, &mut |n| {
                     done += n as u64;
@@ -115,6 +138,15 @@ impl Made {
                 })
             }
         }
+    }
+}
+
+fn write_vocabulary(vocabulary: Vocabulary, folder: &Path) -> Result<()> {
+    match vocabulary {
+        Vocabulary::Opt { tokens, newline, has_image } => {
+            tokenizers::write_opt(folder, tokens, newline, has_image)
+        }
+        Vocabulary::Clip { tokens } => tokenizers::write_clip(folder, tokens),
     }
 }
 
@@ -208,7 +240,7 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_its_neighbour() {
         let text = Made::named("egnet").err().unwrap().to_string();
-        assert!(text.starts_with("NAME: 'egnet' is none of sd14-eeg2video, tiny, shallownet, "), "{text}");
+        assert!(text.starts_with("NAME: 'egnet' is none of sd14-eeg2video, tiny, neurovision, "), "{text}");
         assert!(text.ends_with("; did you mean 'eegnet'?"), "{text}");
         assert_eq!(Made::named("tiny").unwrap().parts().len(), preset("tiny").unwrap().parts.len());
         assert_eq!(Made::named("mlp").unwrap().parts()[0].class(), "MLP");

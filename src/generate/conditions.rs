@@ -6,8 +6,10 @@ use super::{Folder, Part, Settings};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig};
-use crate::nn::{self, Weights};
+use crate::models::{
+    ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig,
+};
+use crate::nn::{self, Precision, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::Tensor;
 use crate::weights::{self, Checkpoint};
@@ -69,7 +71,7 @@ impl Conditions {
         prompts: &[String],
     ) -> Result<Conditions> {
         let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
-        let (_, text) = encode(gpu, folder, settings, prompts)?;
+        let (_, text) = encode(gpu, folder, settings.precision(), prompts)?;
         Ok(Conditions {
             n_clips: prompts.len(),
             tokens,
@@ -256,7 +258,7 @@ fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segme
 /// The embedding of nothing: from the checkpoint, or of the empty prompt.
 fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usize, usize, Vec<f32>)> {
     let Some(path) = folder.file("negative.safetensors") else {
-        let ([tokens, width], text) = encode(gpu, folder, settings, &[String::new()])?;
+        let ([tokens, width], text) = encode(gpu, folder, settings.precision(), &[String::new()])?;
         return Ok((tokens, width, text));
     };
     let file = Checkpoint::open(&path)?;
@@ -268,18 +270,29 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
     Ok((tokens, width, weights::to_f32(&view)?))
 }
 
+/// Tokens and width of a prompt's embedding.
+///
+/// Errors: a checkpoint without text encoder.
+pub(super) fn encoding(folder: &Folder) -> Result<(usize, usize)> {
+    if !folder.has(Part::TextEncoder) {
+        return Err(Error::format(folder.path(), "has no text_encoder; prompts want one, and a tokenizer"));
+    }
+    let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
+    Ok((config.max_position_embeddings, config.hidden_size))
+}
+
 /// Prompts through tokenizer and text encoder: ([tokens, width], [prompts, tokens, width]).
-fn encode(
+pub(super) fn encode(
     gpu: &Gpu,
     folder: &Folder,
-    settings: &Settings,
+    precision: Precision,
     prompts: &[String],
 ) -> Result<([usize; 2], Vec<f32>)> {
     if !folder.has(Part::TextEncoder) {
         let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
         return Err(Error::format(folder.path(), detail));
     }
-    encode_texts(gpu, folder.path(), settings.precision(), prompts)
+    encode_texts(gpu, folder.path(), precision, prompts)
 }
 
 /// Raw samples with mean 0 and deviation 1: by the checkpoint's `eeg` scaler, else each channel of each clip by

@@ -1,6 +1,7 @@
 //! Texts to embeddings, through the tokenizer and the text encoder of a Stable Diffusion folder.
 
 use super::conditions::in_batches;
+use super::vocabulary;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{self, ClipText, ClipTextConfig, Config};
@@ -25,9 +26,14 @@ pub fn encode_texts(
     if name != "CLIPTextModel" {
         return Err(Error::format(config.path(), format!("wanted CLIPTextModel, got '{name}'")));
     }
-    let tokenizer = ClipTokenizer::open(folder.join("tokenizer"))?;
+    let path = folder.join("tokenizer");
+    if !path.is_dir() {
+        return Err(Error::format(folder, "has no tokenizer folder; its text_encoder wants one"));
+    }
+    let tokenizer = ClipTokenizer::open(&path)?;
     let checkpoint = models::architecture(name)?.checkpoint(&part)?;
     let config = ClipTextConfig::new(&config)?;
+    vocabulary::check(&path, tokenizer.vocabulary_size(), "the text encoder", config.vocab_size)?;
     let open = |weights: &Weights| ClipText::load(&weights.with_full_activations(), &config);
     let model = nn::open(gpu, checkpoint, precision, open)?.model;
     let tokens = config.max_position_embeddings;

@@ -160,30 +160,62 @@ impl Blip2Config {
     }
 }
 
-/// Image encoder, Q-Former and language model.
+/// Image encoder, and what speaks of what it sees.
 pub struct Blip2 {
-    config: Blip2Config,
     vision_model: Blip2Vision,
+    language: Blip2Language,
+}
+
+impl Blip2 {
+    /// The published names: `vision_model`, and those of [`Blip2Language`].
+    pub fn load(weights: &Weights, config: &Blip2Config) -> Result<Blip2> {
+        Ok(Blip2 {
+            vision_model: Blip2Vision::load(&weights.at("vision_model"), &config.vision)?,
+            language: Blip2Language::load(weights, config)?,
+        })
+    }
+
+    /// What speaks.
+    pub fn language(&self) -> &Blip2Language {
+        &self.language
+    }
+
+    /// The Q-Former's answers to images: [batch, height, width, 3] -> [batch, queries, hidden], in f32.
+    pub fn ask(&self, images: &Tensor) -> Result<Tensor> {
+        self.language.ask(&self.vision_model.forward(images)?)
+    }
+}
+
+/// Learnt queries, Q-Former, projection and language model: BLIP-2 without its image encoder, in whose place NeuroVision
+/// sets one of EEG.
+pub struct Blip2Language {
+    config: Blip2Config,
     query_tokens: Tensor,
     qformer: QFormer,
     language_projection: Linear,
     language_model: Opt,
 }
 
-impl Blip2 {
-    /// The published names: `vision_model`, `query_tokens`, `qformer`, `language_projection`, `language_model`. The
-    /// Q-Former's activations stay in f32, as transformers keeps it.
-    pub fn load(weights: &Weights, config: &Blip2Config) -> Result<Blip2> {
+impl Blip2Language {
+    /// The published names: `query_tokens`, `qformer`, `language_projection`, `language_model`. The Q-Former's
+    /// activations stay in f32, as transformers keeps it.
+    pub fn load(weights: &Weights, config: &Blip2Config) -> Result<Blip2Language> {
         let (inner, outer) = (config.qformer.hidden_size, config.text.hidden_size);
         let full = weights.with_full_activations();
-        Ok(Blip2 {
-            vision_model: Blip2Vision::load(&weights.at("vision_model"), &config.vision)?,
+        Ok(Blip2Language {
             query_tokens: full.tensor("query_tokens", &[1, config.num_query_tokens, inner])?,
             qformer: QFormer::load(&full.at("qformer"), &config.qformer)?,
             language_projection: Linear::load(&weights.at("language_projection"), inner, outer)?,
             language_model: Opt::load(&weights.at("language_model"), &config.text)?,
             config: config.clone(),
         })
+    }
+
+    /// The same from a file that may hold an image encoder, too, which is passed over.
+    pub fn load_alone(weights: &Weights, config: &Blip2Config) -> Result<Blip2Language> {
+        let names = weights.checkpoint().into_iter().flat_map(|file| file.names());
+        names.filter(|name| name.starts_with("vision_model.")).for_each(|name| weights.pass_over(name));
+        Blip2Language::load(weights, config)
     }
 
     /// Sizes.
@@ -196,10 +228,17 @@ impl Blip2 {
         &self.language_model
     }
 
-    /// The Q-Former's answers to images: [batch, height, width, 3] -> [batch, queries, hidden], in f32.
-    pub fn ask(&self, images: &Tensor) -> Result<Tensor> {
-        let tokens = self.vision_model.forward(images)?.cast(DType::F32)?;
-        self.qformer.forward(&self.query_tokens, &tokens, None)
+    /// The Q-Former's answers to an encoder's tokens: [batch, tokens, width] -> [batch, queries, hidden], in f32.
+    pub fn ask(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.qformer.forward(&self.query_tokens, &tokens.cast(DType::F32)?, None)
+    }
+
+    /// Answers [batch, queries, hidden] as the language model hears them, and nothing else: NeuroVision's prompt.
+    pub fn bare(&self, answers: &Tensor) -> Result<(Tensor, Padding)> {
+        let dtype = self.language_model.embed(&[0], &[1])?.dtype();
+        let x = self.language_projection.forward(&answers.cast(dtype)?)?;
+        let padding = Padding::none([x.shape()[0], x.dim(1)]);
+        Ok((x, padding))
     }
 
     /// A prompt for the language model: answers [batch, queries, hidden] in the places of a text's ids
@@ -215,8 +254,7 @@ impl Blip2 {
             return Err(wrong(detail));
         }
         let model = &self.language_model;
-        let dtype = model.embed(&[0], &[1])?.dtype();
-        let images = self.language_projection.forward(&answers.cast(dtype)?)?;
+        let (images, _) = self.bare(answers)?;
         let Some(image_id) = self.config.image_token_id else {
             let text = model.embed(ids, &[batch, tokens])?;
             return Ok((Tensor::concat(&[&images, &text], 1)?, padding.after(images.dim(1))));

@@ -180,7 +180,14 @@ fn dynamics(emb_dim: usize) -> Part {
 }
 
 /// Attention on every level but the deepest, as Stable Diffusion has it.
-fn unet(channels: &[usize], layers: usize, heads: usize, text: usize, groups: usize, side: usize) -> Part {
+pub(super) fn unet(
+    channels: &[usize],
+    layers: usize,
+    heads: usize,
+    text: usize,
+    groups: usize,
+    side: usize,
+) -> Part {
     let deepest = channels.len() - 1;
     let blocks = |with: &'static str, without: &'static str| {
         (0..=deepest).map(|level| if level < deepest { with } else { without }).collect::<Vec<_>>()
@@ -215,7 +222,7 @@ fn unet(channels: &[usize], layers: usize, heads: usize, text: usize, groups: us
     }
 }
 
-fn vae(channels: &[usize], layers: usize, groups: usize, side: usize) -> Part {
+pub(super) fn vae(channels: &[usize], layers: usize, groups: usize, side: usize) -> Part {
     Part {
         folder: "vae",
         library: "diffusers",
@@ -238,7 +245,7 @@ fn vae(channels: &[usize], layers: usize, groups: usize, side: usize) -> Part {
 }
 
 /// CLIP's, with the numbers of openai/clip-vit-large-patch14 at a width of 768.
-fn text_encoder(width: usize, layers: usize, heads: usize) -> Part {
+pub(super) fn text_encoder(width: usize, layers: usize, heads: usize) -> Part {
     Part {
         folder: "text_encoder",
         library: "transformers",
@@ -255,7 +262,7 @@ fn text_encoder(width: usize, layers: usize, heads: usize) -> Part {
     }
 }
 
-fn scheduler() -> Part {
+pub(super) fn scheduler() -> Part {
     Part {
         folder: "scheduler",
         library: "diffusers",
@@ -325,6 +332,11 @@ impl Part {
         Ok(self.wanted()?.iter().map(n_values).sum())
     }
 
+    /// Values of those of its tensors whose names are wanted.
+    pub fn n_values_of(&self, wants: &dyn Fn(&str) -> bool) -> Result<u64> {
+        Ok(self.wanted()?.iter().filter(|wanted| wants(&wanted.name)).map(n_values).sum())
+    }
+
     /// Writes its config and weights from the seed into `folder`; the same part, seed and number type give the same
     /// bytes everywhere. `written` hears how many values more are done; an error from it ends the writing.
     ///
@@ -336,11 +348,24 @@ impl Part {
         dtype: Dtype,
         written: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
+        self.write_of(&|_| true, folder, seed, dtype, written)
+    }
+
+    /// The same with those tensors alone whose names are wanted.
+    pub fn write_of(
+        &self,
+        wants: &dyn Fn(&str) -> bool,
+        folder: &Path,
+        seed: u64,
+        dtype: Dtype,
+        written: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
         write_json(&folder.join(self.config_file()), &self.config)?;
         let report = &RefCell::new(written);
         let tensors: Vec<NewTensor> = self
             .wanted()?
             .into_iter()
+            .filter(|wanted| wants(&wanted.name))
             .map(move |wanted| random_tensor(wanted.name, wanted.shape, seed, dtype, report))
             .collect();
         match tensors.is_empty() {
@@ -463,7 +488,7 @@ fn fill(name: &str, shape: &[usize], seed: u64, start: usize, piece: &mut [f32])
     });
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_atomically(path, |file| {
         let text = serde_json::to_string_pretty(value).map_err(|e| Error::write(path)(e.into()))?;
         writeln!(file, "{text}").map_err(Error::write(path))

@@ -62,14 +62,14 @@ fn network(name: &'static str, class: &'static str, config: Value, dtype: Dtype)
 }
 
 /// Settings with others over them.
-fn of(mut settings: Value, over: Value) -> Value {
+pub(super) fn of(mut settings: Value, over: Value) -> Value {
     for (key, value) in over.as_object().into_iter().flatten() {
         settings[key] = value.clone();
     }
     settings
 }
 
-fn blip2() -> Value {
+pub(super) fn blip2() -> Value {
     json!({
         "model_type": "blip-2",
         "image_token_index": 50_265,
@@ -185,7 +185,7 @@ fn videomae() -> Value {
     )
 }
 
-fn eeg() -> Value {
+pub(super) fn eeg() -> Value {
     json!({
         "n_chans": 64,
         "d_model": 768,
@@ -219,7 +219,7 @@ fn tiny_opt() -> Value {
 }
 
 /// Its image's places and ends are ids of a vocabulary of 512.
-fn tiny_blip2() -> Value {
+pub(super) fn tiny_blip2() -> Value {
     let parts = blip2();
     let vision = tiny_image(json!({ "hidden_size": 48, "intermediate_size": 96 }));
     of(
@@ -234,7 +234,7 @@ fn tiny_blip2() -> Value {
     )
 }
 
-fn tiny_eeg() -> Value {
+pub(super) fn tiny_eeg() -> Value {
     json!({ "d_model": 64, "n_heads": 4, "n_layers": 2, "dim_feedforward": 128, "projection_dim": 48 })
 }
 

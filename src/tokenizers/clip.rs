@@ -70,6 +70,13 @@ impl ClipTokenizer {
         Ok(ids.chain(std::iter::repeat(self.pad)).take(max_length).map(i64::from).collect())
     }
 
+    /// Tokens of `text`, without those that begin and end it.
+    ///
+    /// Errors: as [`ClipTokenizer::encode`].
+    pub fn n_tokens(&self, text: &str) -> Result<usize> {
+        Ok(ids_of(&self.tokenizer, text)?.len())
+    }
+
     /// Id of `<|startoftext|>`, 49406 as published.
     pub fn start_id(&self) -> i64 {
         self.start.into()

@@ -107,8 +107,8 @@ impl Named for Host<Writer<Blip2>> {
         inputs.only(op, &["pixel_values", "input_ids", "attention_mask"])?;
         let (shape, ids) = inputs.ids(op, "input_ids", 2)?;
         let answers = model.ask(&self.pixels(op, inputs)?)?;
-        let (prompt, padding) = model.prompt(&answers, ids, &inputs.padding(op, shape)?)?;
-        let text = model.language_model();
+        let (prompt, padding) = model.language().prompt(&answers, ids, &inputs.padding(op, shape)?)?;
+        let text = model.language().language_model();
         let logits = text.logits(&text.forward(&prompt, &padding, None)?)?;
         Ok(vec![give("logits", &logits)?, give("qformer_last_hidden_state", &answers)?])
     }
@@ -119,7 +119,7 @@ impl Named for Host<Writer<Blip2>> {
         inputs.only(op, &["pixel_values", "input_ids", "attention_mask"])?;
         let answers = model.ask(&self.pixels(op, inputs)?)?;
         let batch = answers.shape()[0];
-        let config = model.config();
+        let config = model.language().config();
         let (shape, ids) = if inputs.has("input_ids") {
             let (shape, ids) = inputs.ids(op, "input_ids", 2)?;
             (shape.to_vec(), ids.to_vec())
@@ -129,9 +129,12 @@ impl Named for Host<Writer<Blip2>> {
             (vec![batch, start.len()], start.repeat(batch))
         };
         let padding = inputs.padding(op, &shape)?;
-        let (prompt, padding) = model.prompt(&answers, &ids, &padding)?;
+        let (prompt, padding) = model.language().prompt(&answers, &ids, &padding)?;
         let ending = Ending::new(&self.model.config.part("text_config")?)?;
-        Ok(joined(&ids, greedy(model.language_model(), &prompt, &padding, &ending, max_new_tokens)?))
+        Ok(joined(
+            &ids,
+            greedy(model.language().language_model(), &prompt, &padding, &ending, max_new_tokens)?,
+        ))
     }
 }
 

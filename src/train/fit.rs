@@ -114,6 +114,12 @@ impl Batches {
     }
 }
 
+/// A stream of [`Tensor::normal`] for a micro-batch by its number; `purpose` tells uses within one apart, below 256.
+/// Layers draw from others ([`crate::nn::Training::draw`]).
+pub fn stream(number: u64, purpose: u8) -> u64 {
+    1 << 63 | number << 8 | u64::from(purpose)
+}
+
 /// A run.
 pub struct Fit {
     trainer: Trainer,

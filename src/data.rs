@@ -6,11 +6,13 @@
 //!
 //! Host-side and plain; the device sees batches.
 
+mod eeg_input;
 mod examples;
 mod seed_dv;
 mod split;
 mod text_table;
 
+pub use eeg_input::{EegInput, Inputs};
 pub use examples::{Examples, Input};
 pub use seed_dv::{SeedDv, Task};
 pub use split::{Fold, Protocol, Scaling, folds};

@@ -15,7 +15,7 @@ mod denoise;
 mod folder;
 mod text;
 
-pub use conditions::Conditions;
+pub use conditions::{Conditions, by_clip, semantic_input};
 pub use denoise::{Guidance, denoise};
 pub use folder::{Folder, Part};
 pub use text::encode_texts;

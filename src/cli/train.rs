@@ -1,10 +1,12 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
 mod classify;
-#[allow(dead_code)] // its first command follows
+mod dynamics;
 mod fit;
+mod heads;
 mod pictures;
 mod report;
+mod semantic;
 
 use super::Shell;
 use crate::error::Result;
@@ -14,6 +16,8 @@ Examples:
   mindreel prepare simulate --output sim --seed 0            a data set to try with
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
+  mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
+  mindreel train dynamics --data sim --output runs/dynamics
   mindreel train report runs/all                             tables and pictures of what is finished";
 
 /// Train models, and report what they reach
@@ -29,6 +33,8 @@ enum What {
     Classify(Box<classify::Args>),
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
+    Semantic(Box<semantic::Args>),
+    Dynamics(Box<dynamics::Args>),
     Report(report::Args),
 }
 
@@ -36,6 +42,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
+        What::Semantic(args) => semantic::run(args, shell),
+        What::Dynamics(args) => dynamics::run(args, shell),
         What::Report(args) => report::run(args, shell),
     }
 }

@@ -101,6 +101,30 @@ impl SeedDv {
         })
     }
 
+    /// Optical flow of each clip of `n_blocks` blocks, in the order of presentation.
+    ///
+    /// Errors: [`Error::Read`]; [`Error::Format`] for another shape, or values that are no flow.
+    pub fn flows(&self, n_blocks: usize) -> Result<Vec<f64>> {
+        let path = self.folder.join("meta_info").join(Task::FastSlow.file());
+        if !path.exists() {
+            let detail = "is not there; `mindreel prepare meta --flow-from` makes it from the clips";
+            return Err(Error::format(&path, detail));
+        }
+        let array = npy::read::<f64>(&path, None)?;
+        if array.shape != [n_blocks, BLOCK_CLIPS] {
+            let detail = format!("is {:?}, wanted [{n_blocks}, {BLOCK_CLIPS}]", array.shape);
+            return Err(Error::format(&path, detail));
+        }
+        if let Some(at) = array.data.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
+            let (block, clip) = (at / BLOCK_CLIPS, at % BLOCK_CLIPS);
+            return Err(Error::format(
+                &path,
+                format!("holds {} at [{block}, {clip}], wanted 0 or more", array.data[at]),
+            ));
+        }
+        Ok(array.data)
+    }
+
     /// Names of the 40 classes: `class_names.txt`, or SEED-DV's own.
     ///
     /// Errors: those of [`Meta::open`].

@@ -4,7 +4,7 @@ use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
-use crate::data::{EegInput, TextTable};
+use crate::data::{EegInput, SeedDv, TextTable};
 use crate::error::{Error, Result, nearest};
 use crate::generate::{encode_texts, semantic_input};
 use crate::models::{Config, EEG_MODELS, SemanticInput, SemanticModelConfig, takes_features};
@@ -183,7 +183,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         Some(table) => table,
         None => {
             let folder = args.text_encoder.as_ref().expect("clap wants one of the two");
-            let texts: Vec<String> = recording.data.captions()?.into_iter().chain([String::new()]).collect();
+            let captions = recording.data.captions(SeedDv::n_blocks(recording.eeg.n))?;
+            let texts: Vec<String> = captions.into_iter().chain([String::new()]).collect();
             let (shape, mut values) = encode_texts(&gpu, folder, Precision::F32, &texts)?;
             let negative = values.split_off((texts.len() - 1) * shape[0] * shape[1]);
             TextTable::new(shape, values, negative)?

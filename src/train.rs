@@ -13,12 +13,20 @@
 
 mod checkpoint;
 pub mod classify;
+#[cfg(feature = "generate")]
+pub mod dynamics;
 pub mod fit;
+#[cfg(feature = "generate")]
+pub mod heads;
 mod keep;
 mod log;
 mod optimizer;
 mod rates;
 pub mod report;
+#[cfg(feature = "generate")]
+pub mod semantic;
+#[cfg(feature = "generate")]
+pub mod seq2seq;
 mod trainer;
 mod unit;
 pub mod vae;

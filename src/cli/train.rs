@@ -1,10 +1,13 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
 mod classify;
+mod dynamics;
 mod fit;
+mod heads;
 mod pictures;
 mod report;
 mod vae;
+mod semantic;
 
 use super::Shell;
 use crate::error::Result;
@@ -15,6 +18,8 @@ Examples:
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
   mindreel train vae --data sim --output runs/vae --steps 2000
+  mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
+  mindreel train dynamics --data sim --output runs/dynamics
   mindreel train report runs/all                             tables and pictures of what is finished";
 
 /// Train models, and report what they reach
@@ -31,6 +36,8 @@ enum What {
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
     Vae(Box<vae::Args>),
+    Semantic(Box<semantic::Args>),
+    Dynamics(Box<dynamics::Args>),
     Report(report::Args),
 }
 
@@ -39,6 +46,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
         What::Vae(args) => vae::run(args, shell),
+        What::Semantic(args) => semantic::run(args, shell),
+        What::Dynamics(args) => dynamics::run(args, shell),
         What::Report(args) => report::run(args, shell),
     }
 }

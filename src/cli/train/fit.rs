@@ -355,6 +355,11 @@ impl FitArgs {
         Ok(())
     }
 
+    /// Whether what is there may go.
+    pub(super) fn may_replace(&self) -> bool {
+        self.force || self.resume
+    }
+
     /// Where the model goes.
     pub(super) fn model(&self) -> PathBuf {
         self.output.join("model")

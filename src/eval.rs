@@ -16,9 +16,11 @@ pub mod labels;
 pub mod nway;
 pub mod pictures;
 pub mod preprocess;
+mod shown;
 
 pub use clips::Clip;
 pub use interval::{Interval, Resamples};
 pub use judges::Judge;
 pub use labels::Confusion;
 pub use nway::{NWay, Positives};
+pub use shown::Shown;

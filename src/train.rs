@@ -13,6 +13,8 @@
 
 mod checkpoint;
 pub mod classify;
+#[cfg(feature = "generate")]
+pub mod clip_classifier;
 pub mod fit;
 mod keep;
 mod log;

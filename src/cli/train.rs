@@ -1,7 +1,7 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
 mod classify;
-#[allow(dead_code)] // its first command follows
+mod clip_classifier;
 mod fit;
 mod pictures;
 mod report;
@@ -14,6 +14,7 @@ Examples:
   mindreel prepare simulate --output sim --seed 0            a data set to try with
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
+  mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
 
 /// Train models, and report what they reach
@@ -29,6 +30,7 @@ enum What {
     Classify(Box<classify::Args>),
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
+    ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
 }
 
@@ -36,6 +38,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
+        What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),
     }
 }

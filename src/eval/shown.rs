@@ -91,6 +91,20 @@ impl Shown {
         Ok(shown)
     }
 
+    /// Takes the clips of some blocks out; blocks are counted among those that were read.
+    pub fn split_off(&mut self, wants: impl Fn(usize) -> bool) -> Shown {
+        let mut parts = [(); 2].map(|()| Shown { clips: Vec::new(), labels: Vec::new(), per_block: self.per_block });
+        let (clips, labels) = (std::mem::take(&mut self.clips), std::mem::take(&mut self.labels));
+        for (at, (clip, label)) in clips.into_iter().zip(labels).enumerate() {
+            let part = &mut parts[usize::from(wants(at / self.per_block.max(1)))];
+            part.clips.push(clip);
+            part.labels.push(label);
+        }
+        let [kept, taken] = parts;
+        *self = kept;
+        taken
+    }
+
     /// Blocks of a data set, by its labels.
     ///
     /// Errors: as [`Shown::open`].
@@ -152,6 +166,9 @@ mod tests {
             (last.labels.as_slice(), last.clips[3].rgb.as_slice()),
             (&[39, 39, 1, 1][..], &[21, 22, 23][..])
         );
+        let mut rest = all;
+        assert_eq!(rest.split_off(|block| block == 1), last);
+        assert_eq!((rest.len(), rest.labels[0]), (4, 2));
         assert!(Shown::open(place, |block| block == 2).unwrap_err().to_string().contains("blocks 0 to 1"));
         npy::write(place.join("meta_info/All_video_label.npy"), &[2, 2], &[3.0_f64, 0.0, 40.0, 2.0]).unwrap();
         assert!(Shown::open(place, |_| true).unwrap_err().to_string().contains("holds 0 at [0, 1]"));

@@ -75,8 +75,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     common.put("data", args.data.display().to_string());
     common.put("test-block", test);
     common.put("channels", channels.clone());
-    let learnt = Shown::open(&args.data, |block| block != test)?;
-    let tested = Shown::open(&args.data, |block| block == test)?;
+    let mut learnt = Shown::open(&args.data, |_| true)?;
+    let tested = learnt.split_off(|block| block == test);
     let config = clip_classifier::config(&learnt.clips[0], &channels, CLASSES)?;
     args.fit.claim("clip-classifier", &common)?;
     let gpu = shell.open_gpu()?;

@@ -93,7 +93,8 @@ impl Shown {
 
     /// Takes the clips of some blocks out; blocks are counted among those that were read.
     pub fn split_off(&mut self, wants: impl Fn(usize) -> bool) -> Shown {
-        let mut parts = [(); 2].map(|()| Shown { clips: Vec::new(), labels: Vec::new(), per_block: self.per_block });
+        let mut parts =
+            [(); 2].map(|()| Shown { clips: Vec::new(), labels: Vec::new(), per_block: self.per_block });
         let (clips, labels) = (std::mem::take(&mut self.clips), std::mem::take(&mut self.labels));
         for (at, (clip, label)) in clips.into_iter().zip(labels).enumerate() {
             let part = &mut parts[usize::from(wants(at / self.per_block.max(1)))];

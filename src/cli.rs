@@ -5,6 +5,7 @@
 
 mod bench;
 mod doctor;
+mod eval;
 mod forward;
 mod info;
 mod init;
@@ -82,6 +83,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Args),
+    Eval(eval::Args),
     Info(info::Args),
     Init(init::Args),
     Prepare(prepare::Args),
@@ -238,6 +240,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let result = match &cli.command {
         Command::Doctor(args) => doctor::run(args, &shell),
+        Command::Eval(args) => eval::run(args, &shell),
         Command::Info(args) => info::run(args, &shell),
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),

@@ -15,6 +15,7 @@ mod checkpoint;
 pub mod classify;
 #[cfg(feature = "generate")]
 pub mod dynamics;
+pub mod clip_classifier;
 pub mod fit;
 #[cfg(feature = "generate")]
 pub mod heads;

@@ -2,6 +2,7 @@
 
 mod classify;
 mod dynamics;
+mod clip_classifier;
 mod fit;
 mod heads;
 mod pictures;
@@ -20,6 +21,7 @@ Examples:
   mindreel train vae --data sim --output runs/vae --steps 2000
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
   mindreel train dynamics --data sim --output runs/dynamics
+  mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
 
 /// Train models, and report what they reach
@@ -38,6 +40,7 @@ enum What {
     Vae(Box<vae::Args>),
     Semantic(Box<semantic::Args>),
     Dynamics(Box<dynamics::Args>),
+    ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
 }
 
@@ -48,6 +51,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Vae(args) => vae::run(args, shell),
         What::Semantic(args) => semantic::run(args, shell),
         What::Dynamics(args) => dynamics::run(args, shell),
+        What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),
     }
 }

@@ -4,6 +4,7 @@
 //! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
 
 mod bench;
+mod demo;
 mod doctor;
 mod eval;
 mod forward;
@@ -14,6 +15,7 @@ mod prepare;
 mod progress;
 mod recipe;
 mod settings;
+mod stages;
 mod stop;
 mod train;
 mod video;
@@ -82,6 +84,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Doctor(doctor::Args),
     Eval(eval::Args),
     Info(info::Args),
@@ -239,6 +242,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         check_finite: cli.check_finite,
     };
     let result = match &cli.command {
+        Command::Demo(args) => demo::run(args, &shell),
         Command::Doctor(args) => doctor::run(args, &shell),
         Command::Eval(args) => eval::run(args, &shell),
         Command::Info(args) => info::run(args, &shell),
@@ -258,6 +262,8 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         {
             0
         }
+        // The stage has said it.
+        Err(Error::Told(code)) => code,
         Err(error) => {
             complain(&one_line(&error.to_string()));
             error.exit_code()

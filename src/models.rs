@@ -66,7 +66,7 @@ pub use networks::{Network, networks, singles};
 pub use opt::{Opt, OptConfig, OptPast};
 pub use padding::Padding;
 pub use pipelines::{Pipeline, Vocabulary, pipelines, vocabulary_of};
-pub use presets::{Part, Preset, n_parameters, preset, presets};
+pub use presets::{Part, Preset, n_parameters, preset, presets, scheduler_config};
 pub use qformer::{QFormer, QFormerConfig};
 pub use semantic::{SemanticConfig, SemanticPredictor};
 pub use semantic_model::{SemanticInput, SemanticModel, SemanticModelConfig, takes_features};

@@ -14,8 +14,9 @@
 mod checkpoint;
 pub mod classify;
 #[cfg(feature = "generate")]
-pub mod dynamics;
 pub mod clip_classifier;
+#[cfg(feature = "generate")]
+pub mod dynamics;
 pub mod fit;
 #[cfg(feature = "generate")]
 pub mod heads;

@@ -1,5 +1,6 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
+mod chain;
 mod classify;
 mod dynamics;
 mod clip_classifier;
@@ -42,6 +43,7 @@ enum What {
     Dynamics(Box<dynamics::Args>),
     ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
+    Chain(chain::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -53,5 +55,6 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Dynamics(args) => dynamics::run(args, shell),
         What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),
+        What::Chain(args) => chain::run(args, shell),
     }
 }

@@ -7,7 +7,9 @@ mod bench;
 mod caption;
 mod caption_images;
 mod captioning;
+mod demo;
 mod doctor;
+mod eval;
 mod forward;
 mod image;
 mod info;
@@ -20,6 +22,7 @@ mod progress;
 mod recipe;
 mod reconstruct;
 mod settings;
+mod stages;
 mod stop;
 mod train;
 mod video;
@@ -88,7 +91,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Doctor(doctor::Args),
+    Eval(eval::Args),
     Info(info::Args),
     Init(init::Args),
     Prepare(prepare::Args),
@@ -248,7 +253,9 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         check_finite: cli.check_finite,
     };
     let result = match &cli.command {
+        Command::Demo(args) => demo::run(args, &shell),
         Command::Doctor(args) => doctor::run(args, &shell),
+        Command::Eval(args) => eval::run(args, &shell),
         Command::Info(args) => info::run(args, &shell),
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
@@ -270,6 +277,8 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         {
             0
         }
+        // The stage has said it.
+        Err(Error::Told(code)) => code,
         Err(error) => {
             complain(&one_line(&error.to_string()));
             error.exit_code()

@@ -14,11 +14,15 @@ pub mod draw;
 pub mod mindbigdata;
 pub mod pairs;
 
+mod clips;
+mod eeg_input;
 mod examples;
 mod seed_dv;
 mod split;
 mod text_table;
 
+pub use clips::Clips;
+pub use eeg_input::{EegInput, Inputs};
 pub use examples::{Examples, Input};
 pub use seed_dv::{SeedDv, Task};
 pub use split::{Fold, Protocol, Scaling, folds};

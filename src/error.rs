@@ -86,6 +86,9 @@ pub enum Error {
     /// A benchmark came out slower than the one it was held against.
     #[error("{0}")]
     Slower(String),
+    /// A command that this one ran has said what is wrong, and ended with this code.
+    #[error("a stage ended with {0}")]
+    Told(u8),
     /// Stopped by the user; what was finished is on disk.
     #[error("stopped: {0}")]
     Interrupted(String),
@@ -104,6 +107,7 @@ impl Error {
             | Error::DType { .. } => 3,
             Error::Limit { .. } | Error::Device(_) => 4,
             Error::Write { .. } => 5,
+            Error::Told(code) => *code,
             Error::Interrupted(_) => 130,
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! folders of clips ─clips─> pairs of Frames ─pictures─> SSIM, PSNR, MSE, hue of each pair
 //!                                └─preprocess─> judges (ViT, VideoMAE, CLIP, our classifier) ─nway─> right or wrong
-//! a number per clip ─interval─> mean, 95 % interval, p
+//! a number per clip ─interval─> mean, 95 % interval, p            video: all of it, for predictions, controls, baselines
 //! ```
 //!
 //! Nothing here is drawn without a seed, and a draw depends on its own number alone: the same clips give the same
@@ -16,9 +16,12 @@ pub mod labels;
 pub mod nway;
 pub mod pictures;
 pub mod preprocess;
+mod shown;
+pub mod video;
 
 pub use clips::Clip;
 pub use interval::{Interval, Resamples};
 pub use judges::Judge;
 pub use labels::Confusion;
 pub use nway::{NWay, Positives};
+pub use shown::Shown;

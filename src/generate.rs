@@ -19,7 +19,7 @@ mod text;
 mod vocabulary;
 
 pub use captions::{Caption, CaptionFolder, CaptionRun, CaptionSettings, Source};
-pub use conditions::Conditions;
+pub use conditions::{Conditions, by_clip, semantic_input};
 pub use denoise::{Guidance, denoise};
 pub use folder::{Folder, Part};
 pub use images::{ImageRun, ImageSettings, Order, too_long};

@@ -27,6 +27,7 @@ pub mod channel_stats;
 pub mod features;
 pub mod filter;
 pub mod interpolate;
+pub mod noise;
 pub mod reference;
 pub mod resample;
 pub mod sample;

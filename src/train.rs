@@ -5,7 +5,7 @@
 //!      └──────────────────────────── Checkpoint: one file, written whole or not at all <────────────┘
 //! ```
 //!
-//! [`fit`] runs a [`Trainer`] from its first step to its last, with log and snapshots; [`write_model`] keeps what came
+//! [`Fit`] runs a [`Trainer`] from its first step to its last, with log and snapshots; [`write_model`] keeps what came
 //! out. [`classify`] has a loop of its own, by epochs and the best of them.
 //!
 //! A step makes new tensors; the model is built of them anew. The same seed gives the same bits on the same adapter,
@@ -13,14 +13,25 @@
 
 mod checkpoint;
 pub mod classify;
+#[cfg(feature = "generate")]
+pub mod clip_classifier;
+#[cfg(feature = "generate")]
+pub mod dynamics;
 pub mod fit;
+#[cfg(feature = "generate")]
+pub mod heads;
 mod keep;
 mod log;
 mod optimizer;
 mod rates;
 pub mod report;
+#[cfg(feature = "generate")]
+pub mod semantic;
+#[cfg(feature = "generate")]
+pub mod seq2seq;
 mod trainer;
 mod unit;
+pub mod vae;
 
 pub use checkpoint::{Snapshot, Values, read_back};
 pub use fit::{Batches, Fit};
@@ -28,5 +39,5 @@ pub use keep::write_model;
 pub use log::{Log, Row};
 pub use optimizer::{Group, Optimizer, Rule};
 pub use rates::{Course, Plateau, Rates};
-pub use trainer::{Settings, Stepped, Trainer};
+pub use trainer::{Settings, Stepped, Trainer, place};
 pub use unit::{Shard, Sweep, Unit};

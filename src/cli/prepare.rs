@@ -7,6 +7,7 @@ mod de_psd;
 mod features;
 mod filter;
 mod meta;
+mod noise;
 mod reference;
 mod resample;
 mod sample;
@@ -48,6 +49,7 @@ enum What {
     Sample(sample::Args),
     Simulate(simulate::Args),
     Reference(reference::Args),
+    Noise(noise::Args),
     Filter(filter::Args),
     Resample(resample::Args),
     Segment(segment::Args),
@@ -67,6 +69,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Sample(args) => sample::run(args, shell),
         What::Simulate(args) => simulate::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Reference(args) => reference::run(args, shell, &*stop::watch(shell.quiet)?),
+        What::Noise(args) => noise::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Filter(args) => filter::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Resample(args) => resample::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Segment(args) => segment::run(args, shell, &*stop::watch(shell.quiet)?),

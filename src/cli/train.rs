@@ -1,10 +1,15 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
+mod chain;
 mod classify;
-#[allow(dead_code)] // its first command follows
+mod dynamics;
+mod clip_classifier;
 mod fit;
+mod heads;
 mod pictures;
 mod report;
+mod vae;
+mod semantic;
 
 use super::Shell;
 use crate::error::Result;
@@ -14,6 +19,10 @@ Examples:
   mindreel prepare simulate --output sim --seed 0            a data set to try with
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
+  mindreel train vae --data sim --output runs/vae --steps 2000
+  mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
+  mindreel train dynamics --data sim --output runs/dynamics
+  mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
 
 /// Train models, and report what they reach
@@ -29,13 +38,23 @@ enum What {
     Classify(Box<classify::Args>),
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
+    Vae(Box<vae::Args>),
+    Semantic(Box<semantic::Args>),
+    Dynamics(Box<dynamics::Args>),
+    ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
+    Chain(chain::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
+        What::Vae(args) => vae::run(args, shell),
+        What::Semantic(args) => semantic::run(args, shell),
+        What::Dynamics(args) => dynamics::run(args, shell),
+        What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),
+        What::Chain(args) => chain::run(args, shell),
     }
 }

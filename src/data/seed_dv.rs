@@ -12,9 +12,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::signal::recording::BLOCK_SAMPLES;
 pub use crate::signal::seed_dv::Task;
-use crate::signal::seed_dv::{self, BLOCK_CLIPS, Meta};
+use crate::signal::seed_dv::{self, BLOCK_CLIPS};
 use crate::signal::segments::{CLIPS, SLOTS};
-use crate::signal::stack::BLOCKS;
 use crate::signal::{Cut, Options, Recordings, Segments, Units, npy};
 use std::path::{Path, PathBuf};
 
@@ -101,19 +100,43 @@ impl SeedDv {
         })
     }
 
-    /// Names of the 40 classes: `class_names.txt`, or SEED-DV's own.
+    /// Optical flow of each clip of `n_blocks` blocks, in the order of presentation.
     ///
-    /// Errors: those of [`Meta::open`].
-    pub fn class_names(&self) -> Result<Vec<String>> {
-        Ok(Meta::open(&self.folder)?.class_names)
+    /// Errors: [`Error::Read`]; [`Error::Format`] for another shape, or values that are no flow.
+    pub fn flows(&self, n_blocks: usize) -> Result<Vec<f64>> {
+        let path = self.folder.join("meta_info").join(Task::FastSlow.file());
+        if !path.exists() {
+            let detail = "is not there; `mindreel prepare meta --flow-from` makes it from the clips";
+            return Err(Error::format(&path, detail));
+        }
+        let array = npy::read::<f64>(&path, None)?;
+        if array.shape != [n_blocks, BLOCK_CLIPS] {
+            let detail = format!("is {:?}, wanted [{n_blocks}, {BLOCK_CLIPS}]", array.shape);
+            return Err(Error::format(&path, detail));
+        }
+        if let Some(at) = array.data.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
+            let (block, clip) = (at / BLOCK_CLIPS, at % BLOCK_CLIPS);
+            return Err(Error::format(
+                &path,
+                format!("holds {} at [{block}, {clip}], wanted 0 or more", array.data[at]),
+            ));
+        }
+        Ok(array.data)
     }
 
-    /// The caption of each clip of the seven blocks, in the order of presentation: `BLIP-caption/1st_10min.txt`, ….
+    /// Names of the 40 classes: `class_names.txt`, or SEED-DV's own.
+    ///
+    /// Errors: [`Error::Read`]; [`Error::Format`] for other than 40 names.
+    pub fn class_names(&self) -> Result<Vec<String>> {
+        seed_dv::class_names_of(&self.folder.join("meta_info"))
+    }
+
+    /// The caption of each clip of `n_blocks` blocks, in the order of presentation: `BLIP-caption/1st_10min.txt`, ….
     ///
     /// Errors: [`Error::Read`]; [`Error::Format`] for a file of other than 200 lines, or an empty one among them.
-    pub fn captions(&self) -> Result<Vec<String>> {
-        let mut captions = Vec::with_capacity(BLOCKS * BLOCK_CLIPS);
-        for block in 0..BLOCKS {
+    pub fn captions(&self, n_blocks: usize) -> Result<Vec<String>> {
+        let mut captions = Vec::with_capacity(n_blocks * BLOCK_CLIPS);
+        for block in 0..n_blocks {
             let path = self.folder.join(format!("BLIP-caption/{}.txt", seed_dv::block_stem(block)));
             let text = String::from_utf8(files::read_small(&path, MAX_CAPTIONS_BYTES)?)
                 .map_err(|_| Error::format(&path, "is not UTF-8 text"))?;

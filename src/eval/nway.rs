@@ -75,20 +75,26 @@ impl NWay {
     /// Share of right answers about one picture: scores `[classes]` of prediction and truth, logits or probabilities.
     /// The same `seed` and `question` draw the same classes.
     ///
-    /// Errors: [`Error::Setting`] as [`NWay::check`]; [`Error::Shape`] for other numbers of classes, or a NaN.
+    /// Errors: as [`NWay::answer`]; [`Error::Shape`] for other numbers of classes.
     pub fn ask(&self, predicted: &[f32], truth: &[f32], seed: u64, question: u64) -> Result<f64> {
         if predicted.len() != truth.len() {
             let detail = format!("{} classes against {}", predicted.len(), truth.len());
             return Err(Error::shape("n-way", detail));
         }
-        if predicted.iter().chain(truth).any(|score| score.is_nan()) {
+        self.answer(predicted, &likeliest(truth, self.positives.count()), seed, question)
+    }
+
+    /// The same where it is known which classes are right: as many as there are positives.
+    ///
+    /// Errors: [`Error::Setting`] as [`NWay::check`]; [`Error::Shape`] for a NaN.
+    pub fn answer(&self, predicted: &[f32], right: &[usize], seed: u64, question: u64) -> Result<f64> {
+        if predicted.iter().any(|score| score.is_nan()) {
             return Err(Error::shape("n-way", "a score is NaN; do the judge's weights fit its config?"));
         }
-        self.check(truth.len())?;
-        let right = likeliest(truth, self.positives.count());
-        let mut others: Vec<usize> = (0..truth.len()).filter(|class| !right.contains(class)).collect();
+        self.check(predicted.len())?;
+        let mut others: Vec<usize> = (0..predicted.len()).filter(|class| !right.contains(class)).collect();
         // The best of the positives decides; among equals the lower class is likelier.
-        let best = *likeliest_of(predicted, &right);
+        let best = *likeliest_of(predicted, right);
         let beats = |other: usize| {
             let (theirs, ours) = (predicted[other], predicted[best]);
             theirs > ours || (theirs == ours && other < best)

@@ -148,8 +148,8 @@ pub fn over_frames(
     }
     let mut sum = 0.0;
     for at in 0..a.count {
-        let frame = |frames: &Frames| frames.frame(at).unwrap_or_default().to_vec();
-        sum += score(&frame(a), &frame(b), a.height, a.width)?;
+        let [a_frame, b_frame] = [a, b].map(|frames| frames.frame(at).unwrap_or_default());
+        sum += score(a_frame, b_frame, a.height, a.width)?;
     }
     Ok(sum / a.count as f64)
 }

@@ -154,13 +154,13 @@ fn weigh(weights: &[i64], value: impl Fn(usize) -> u8) -> u8 {
 fn taps(size: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<i64>)> {
     let scale = size as f64 / to as f64;
     let widened = scale.max(1.0);
-    let radius = filter.radius() * widened;
+    let (radius, narrowed) = (filter.radius() * widened, 1.0 / widened);
     let tap = |at: usize| {
         let centre = (at as f64 + 0.5) * scale;
         let first = (centre - radius + 0.5).max(0.0) as usize;
         let end = ((centre + radius + 0.5) as usize).min(size);
         let weights: Vec<f64> =
-            (first..end).map(|i| filter.weight((i as f64 - centre + 0.5) / widened)).collect();
+            (first..end).map(|i| filter.weight((i as f64 - centre + 0.5) * narrowed)).collect();
         let sum: f64 = weights.iter().sum();
         let fixed = |weight: f64| {
             let scaled = weight / sum * f64::from(1_u32 << BITS);

@@ -3,11 +3,13 @@
 
 use super::text::encode_texts;
 use super::{Folder, Part, Settings};
+use crate::data::{EegInput, Inputs};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{
-    ClipTextConfig, EegConfig, Frames, GlmNet, SemanticConfig, SemanticPredictor, Seq2Seq, Seq2SeqConfig,
+    ClipTextConfig, EegConfig, Frames, SemanticInput, SemanticModel, SemanticModelConfig, Seq2Seq,
+    Seq2SeqConfig, eeg_model, takes_features,
 };
 use crate::nn::{self, Precision, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
@@ -136,9 +138,13 @@ pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u
         Ok(())
     };
     part(Part::Semantic, &|weights, file| {
-        let config = SemanticConfig::new(&folder.config(Part::Semantic)?, Some(file))?;
-        let x = Tensor::empty(weights.gpu(), &[BATCH, config.n_features], weights.dtype())?;
-        SemanticPredictor::load(weights, &config)?.forward(&x).map(drop)
+        let config = SemanticModelConfig::new(&folder.config(Part::Semantic)?, Some(file))?;
+        let shape = match config.input {
+            SemanticInput::Features { n_features, .. } => vec![BATCH, n_features],
+            SemanticInput::Windows { n_chans, n_times, .. } => vec![BATCH, n_chans, n_times],
+        };
+        let x = Tensor::empty(weights.gpu(), &shape, weights.dtype())?;
+        SemanticModel::load(weights, &config)?.forward(&x).map(drop)
     })?;
     part(Part::Seq2seq, &|weights, _| {
         let config = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
@@ -149,7 +155,7 @@ pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u
     Ok(most)
 }
 
-/// DE features through the semantic predictor: [clips, tokens, width].
+/// Features or windows through the semantic predictor, a clip's windows averaged: [clips, tokens, width].
 fn embeddings(
     gpu: &Gpu,
     folder: &Folder,
@@ -157,41 +163,56 @@ fn embeddings(
     eeg: &Segments,
 ) -> Result<([usize; 2], Vec<f32>)> {
     let checkpoint = folder.checkpoint(Part::Semantic)?;
-    let config = SemanticConfig::new(&folder.config(Part::Semantic)?, Some(&checkpoint))?;
-    let n_features = eeg.n_channels * features::BANDS.len();
-    if config.n_features != n_features {
-        let detail = format!(
-            "semantic takes {} features, {} channels in {} bands give {n_features}",
-            config.n_features,
-            eeg.n_channels,
-            features::BANDS.len()
-        );
-        return Err(Error::format(folder.path(), detail));
-    }
-    let form = match settings.reproduce_original {
-        true => features::Form::Original,
-        false => features::Form::Corrected,
+    let config = SemanticModelConfig::new(&folder.config(Part::Semantic)?, Some(&checkpoint))?;
+    let scaler = match config.input {
+        SemanticInput::Features { n_features, n_windows, .. } => {
+            let given = n_windows * eeg.n_channels * features::BANDS.len();
+            if n_features != given {
+                let detail = format!(
+                    "semantic takes {n_features} features, {} channels in {} bands give {given}",
+                    eeg.n_channels,
+                    features::BANDS.len()
+                );
+                return Err(Error::format(folder.path(), detail));
+            }
+            scaler(folder, &["features"], n_features)?
+        }
+        SemanticInput::Windows { n_chans, n_times, .. } => {
+            if n_chans != eeg.n_channels || n_times > eeg.n_samples {
+                let detail = format!(
+                    "semantic takes windows of {n_chans} x {n_times}, a clip is {} x {}",
+                    eeg.n_channels, eeg.n_samples
+                );
+                return Err(Error::format(folder.path(), detail));
+            }
+            scaler(folder, &["semantic", "eeg"], n_chans)?
+        }
     };
-    let rows = eeg.n * eeg.n_channels;
-    let (de, _) = features::de_psd(&eeg.data, rows, eeg.n_samples, eeg.sample_rate_hz, form)?;
-    let de = match scaler(folder, "features", n_features)? {
-        Some(scaler) => scaler.transform(&de)?,
-        None => de,
-    };
-    let de: Vec<f32> = de.into_iter().map(|v| v as f32).collect();
+    let input = semantic_input(&config.input, settings.reproduce_original);
+    let inputs = input.cut(eeg, scaler.as_ref())?;
     let model = nn::open(gpu, checkpoint, settings.precision(), |weights| {
-        SemanticPredictor::load(&weights.with_full_activations(), &config)
+        SemanticModel::load(&weights.with_full_activations(), &config)
     })?
     .model;
-    let text = in_batches(eeg.n, |clips| {
-        let values = &de[clips.start * n_features..clips.end * n_features];
-        let x = Tensor::new(gpu, &[clips.len(), n_features], values)?;
-        model.forward(&x)?.to_vec()
-    })?;
-    Ok(([config.n_tokens, config.emb_dim], text))
+    let text = by_clip(gpu, &inputs, eeg.n, &|x| model.forward(x))?;
+    Ok((config.output_shape, text))
 }
 
-/// EEG windows through the sequence model: [clips, frames, h, w, c].
+/// What is cut of a clip for a semantic model; windows follow each other.
+pub fn semantic_input(input: &SemanticInput, is_original: bool) -> EegInput {
+    match *input {
+        SemanticInput::Features { n_windows, is_original: always, .. } => {
+            let form =
+                if is_original || always { features::Form::Original } else { features::Form::Corrected };
+            EegInput::Features { n_windows, form }
+        }
+        SemanticInput::Windows { n_times, is_centred, .. } => {
+            EegInput::Windows { n_times, step: n_times, is_centred }
+        }
+    }
+}
+
+/// EEG windows through the sequence model: [clips, frames, h, w, c], unscaled.
 fn predicted_latents(
     gpu: &Gpu,
     folder: &Folder,
@@ -199,30 +220,31 @@ fn predicted_latents(
     eeg: &Segments,
 ) -> Result<([usize; 4], Vec<f32>)> {
     let config = Seq2SeqConfig::new(&folder.config(Part::Seq2seq)?)?;
-    let eeg_values = standardized(folder, eeg)?;
     let step = config.n_times / 2;
-    let mut all = Vec::new();
-    for clip in eeg_values.chunks(eeg.n_channels * eeg.n_samples) {
-        let (values, n) = windows::sliding(clip, eeg.n_channels, config.n_times, step)?;
-        if n != config.n_windows || eeg.n_channels != config.n_chans {
-            let detail = format!(
-                "seq2seq takes {} windows of {} x {}, a clip gives {n} of {} x {}",
-                config.n_windows, config.n_chans, config.n_times, eeg.n_channels, config.n_times
-            );
-            return Err(Error::format(folder.path(), detail));
-        }
-        all.extend(values);
+    let n = windows::starts(eeg.n_samples, config.n_times, step).len();
+    if n != config.n_windows || eeg.n_channels != config.n_chans {
+        let detail = format!(
+            "seq2seq takes {} windows of {} x {}, a clip gives {n} of {} x {}",
+            config.n_windows, config.n_chans, config.n_times, eeg.n_channels, config.n_times
+        );
+        return Err(Error::format(folder.path(), detail));
     }
+    let scaler = scaler(folder, &["seq2seq", "eeg"], eeg.n_channels)?;
+    let input = EegInput::Windows { n_times: config.n_times, step, is_centred: config.is_centred };
+    let all = input.cut(eeg, scaler.as_ref())?.values;
     let open = |weights: &Weights| Seq2Seq::load(&weights.with_full_activations(), &config);
     let model = nn::open(gpu, folder.checkpoint(Part::Seq2seq)?, settings.precision(), open)?.model;
     let which = if settings.reproduce_original { Frames::Original } else { Frames::Decoded };
     let size = config.n_windows * config.n_chans * config.n_times;
-    let latents = in_batches(eeg.n, |clips| {
+    let mut latents = in_batches(eeg.n, |clips| {
         let shape = [clips.len(), config.n_windows, config.n_chans, config.n_times];
         let x = Tensor::new(gpu, &shape, &all[clips.start * size..clips.end * size])?;
         let (_, latents) = model.forward(&x)?;
         model.frames(&latents, which)?.to_vec()
     })?;
+    if config.latent_scale != 1.0 {
+        latents.iter_mut().for_each(|v| *v = (f64::from(*v) / config.latent_scale) as f32);
+    }
     let [c, h, w] = config.latent_shape;
     Ok(([config.n_windows - 1, h, w, c], latents))
 }
@@ -232,27 +254,66 @@ fn predicted_latents(
 fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Vec<Motion>> {
     let file = folder.config(Part::Dynamics)?;
     let (config, n_outputs) = (EegConfig::new(&file)?, file.size("n_outputs")?);
-    if n_outputs != 2 || config.n_chans != eeg.n_channels || config.n_times > eeg.n_samples {
+    let reads_features = takes_features(file.architecture()?);
+    let fits = match reads_features {
+        true => config.n_features == eeg.n_channels * features::BANDS.len(),
+        false => config.n_times <= eeg.n_samples,
+    };
+    if n_outputs != 2 || config.n_chans != eeg.n_channels || !fits {
         let detail = format!(
             "dynamics gives {n_outputs} classes from {} x {}, wanted 2 (slow, fast) from a clip of {} x {}",
             config.n_chans, config.n_times, eeg.n_channels, eeg.n_samples
         );
         return Err(Error::format(folder.path(), detail));
     }
-    let open = |weights: &Weights| GlmNet::load(&weights.with_full_activations(), &config);
-    let model = nn::open(gpu, folder.checkpoint(Part::Dynamics)?, settings.precision(), open)?.model;
-    let values = standardized(folder, eeg)?;
-    let size = eeg.n_channels * eeg.n_samples;
-    let scores = in_batches(eeg.n, |clips| {
-        let mut scores = Vec::new();
-        for clip in values[clips.start * size..clips.end * size].chunks(size) {
-            let (parts, n) = windows::sliding(clip, eeg.n_channels, config.n_times, config.n_times)?;
-            let x = Tensor::new(gpu, &[n, config.n_chans, config.n_times], &parts)?;
-            scores.extend(model.forward(&x)?.mean(&[0])?.to_vec()?);
+    let (input, scaler) = match reads_features {
+        true => {
+            let form = if settings.reproduce_original {
+                features::Form::Original
+            } else {
+                features::Form::Corrected
+            };
+            let input = EegInput::Features { n_windows: 1, form };
+            (input, scaler(folder, &["dynamics", "features"], config.n_features)?)
         }
-        Ok(scores)
-    })?;
+        false => {
+            let is_centred = file.switch_or("centred", false)?;
+            let input = EegInput::Windows { n_times: config.n_times, step: config.n_times, is_centred };
+            (input, scaler(folder, &["dynamics", "eeg"], eeg.n_channels)?)
+        }
+    };
+    let inputs = input.cut(eeg, scaler.as_ref())?;
+    let open = |weights: &Weights| eeg_model(&weights.with_full_activations(), &file);
+    let model = nn::open(gpu, folder.checkpoint(Part::Dynamics)?, settings.precision(), open)?.model;
+    let scores = by_clip(gpu, &inputs, eeg.n, &|x| model.forward(&[x]))?;
     Ok(scores.chunks(2).map(|s| if s[1] > s[0] { Motion::Fast } else { Motion::Slow }).collect())
+}
+
+/// Runs a network over examples and averages what it gives over those of a clip: [clips, ..].
+///
+/// Errors: whatever `run` returns; [`Error::Shape`] for a clip without an example.
+pub fn by_clip(
+    gpu: &Gpu,
+    inputs: &Inputs,
+    n_clips: usize,
+    run: &dyn Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<f32>> {
+    let size: usize = inputs.shape.iter().product();
+    let all = in_batches(inputs.len(), |some| {
+        let shape = [&[some.len()], &inputs.shape[..]].concat();
+        run(&Tensor::new(gpu, &shape, &inputs.values[some.start * size..some.end * size])?)?.to_vec()
+    })?;
+    let width = all.len() / inputs.len().max(1);
+    let mut counts = vec![0_usize; n_clips];
+    inputs.clips.iter().for_each(|&clip| counts[clip] += 1);
+    if let Some(clip) = counts.iter().position(|&n| n == 0) {
+        return Err(Error::shape("eeg", format!("clip {clip} gives no window")));
+    }
+    let mut sums = vec![0.0_f64; n_clips * width];
+    for (&clip, row) in inputs.clips.iter().zip(all.chunks_exact(width.max(1))) {
+        sums[clip * width..][..width].iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+    }
+    Ok(sums.iter().enumerate().map(|(at, sum)| (sum / counts[at / width] as f64) as f32).collect())
 }
 
 /// The embedding of nothing: from the checkpoint, or of the empty prompt.
@@ -295,30 +356,14 @@ pub(super) fn encode(
     encode_texts(gpu, folder.path(), precision, prompts)
 }
 
-/// Raw samples with mean 0 and deviation 1: by the checkpoint's `eeg` scaler, else each channel of each clip by
-/// itself.
-fn standardized(folder: &Folder, eeg: &Segments) -> Result<Vec<f32>> {
-    let scaler = scaler(folder, "eeg", eeg.n_channels)?;
-    let mut values = eeg.data.clone();
-    for (row, samples) in values.chunks_mut(eeg.n_samples).enumerate() {
-        let (mean, scale) = match &scaler {
-            Some(scaler) => (scaler.mean[row % eeg.n_channels], scaler.scale[row % eeg.n_channels]),
-            None => {
-                let n = samples.len() as f64;
-                let mean = samples.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-                let variance = samples.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-                (mean, if variance > 0.0 { variance.sqrt() } else { 1.0 })
-            }
-        };
-        samples.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / scale) as f32);
-    }
-    Ok(values)
-}
-
-/// `<name>.mean` and `<name>.scale` of scaler.safetensors.
-fn scaler(folder: &Folder, name: &str, n: usize) -> Result<Option<StandardScaler>> {
+/// `<name>.mean` and `<name>.scale` of scaler.safetensors, of the first name that is there: a part's own, or those that
+/// parts share.
+fn scaler(folder: &Folder, names: &[&str], n: usize) -> Result<Option<StandardScaler>> {
     let Some(path) = folder.file("scaler.safetensors") else { return Ok(None) };
     let file = Checkpoint::open(&path)?;
+    let is_there =
+        |name: &&&str| ["mean", "scale"].iter().any(|part| file.get(&format!("{name}.{part}")).is_some());
+    let Some(name) = names.iter().find(is_there) else { return Ok(None) };
     let vector = |part: &str| -> Result<Option<Vec<f64>>> {
         let Some(view) = file.get(&format!("{name}.{part}")) else { return Ok(None) };
         if view.n_values() != n {

@@ -22,6 +22,17 @@ pub enum Part {
     TextEncoder,
 }
 
+/// The predictor of EEG2Video, and every EEG network.
+const SEMANTIC: [&str; 1 + models::EEG_MODELS.len()] = {
+    let mut names = ["SemanticPredictor"; 1 + models::EEG_MODELS.len()];
+    let mut at = 0;
+    while at < models::EEG_MODELS.len() {
+        names[at + 1] = models::EEG_MODELS[at];
+        at += 1;
+    }
+    names
+};
+
 impl Part {
     /// Its folder.
     pub fn name(self) -> &'static str {
@@ -40,9 +51,9 @@ impl Part {
         match self {
             Part::Unet => &["UNet3DConditionModel", "UNet2DConditionModel"],
             Part::Vae => &["AutoencoderKL"],
-            Part::Semantic => &["SemanticPredictor"],
+            Part::Semantic => &SEMANTIC,
             Part::Seq2seq => &["EEG2VideoTransformer"],
-            Part::Dynamics => &["GLMNet"],
+            Part::Dynamics => &models::EEG_MODELS,
             Part::TextEncoder => &["CLIPTextModel"],
         }
     }

@@ -47,6 +47,12 @@ impl Config {
         })
     }
 
+    /// The same with another value of a key.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Config {
+        self.values.insert(key.to_string(), value.into());
+        self
+    }
+
     /// Writes it as `config.json` is written.
     ///
     /// Errors: [`Error::Write`].

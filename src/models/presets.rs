@@ -262,6 +262,11 @@ pub(super) fn text_encoder(width: usize, layers: usize, heads: usize) -> Part {
     }
 }
 
+/// What `scheduler_config.json` of Stable Diffusion v1-4 holds.
+pub fn scheduler_config() -> Value {
+    scheduler().config
+}
+
 pub(super) fn scheduler() -> Part {
     Part {
         folder: "scheduler",

@@ -8,7 +8,7 @@
 
 use super::config::Config;
 use crate::error::{Error, Result};
-use crate::nn::{Linear, Weights};
+use crate::nn::{Dropout, Linear, Weights};
 use crate::ops::Activation;
 use crate::tensor::Tensor;
 use crate::weights::Checkpoint;
@@ -24,6 +24,8 @@ pub struct SemanticConfig {
     pub n_tokens: usize,
     /// Width of a token.
     pub emb_dim: usize,
+    /// Share of hidden values that dropout drops in training.
+    pub drop_prob: f64,
 }
 
 impl SemanticConfig {
@@ -44,6 +46,10 @@ impl SemanticConfig {
             [] => vec![10_000; 4],
         };
         let outputs = widths.last().map_or(77 * 768, |(outputs, _)| *outputs);
+        let drop_prob = config.number_or("drop_prob", 0.0)?;
+        if !(0.0..1.0).contains(&drop_prob) {
+            return Err(config.wrong("drop_prob", "0 or more and below 1"));
+        }
         let n_tokens = config.size_or("n_tokens", 77)?.max(1);
         Ok(SemanticConfig {
             n_features: config.size_or("n_features", widths.first().map_or(310, |(_, inputs)| *inputs))?,
@@ -54,13 +60,15 @@ impl SemanticConfig {
             },
             n_tokens,
             emb_dim: config.size_or("emb_dim", outputs / n_tokens)?,
+            drop_prob,
         })
     }
 }
 
-/// Linear layers with ReLU between.
+/// Linear layers with ReLU between; dropout behind each, where the config asks for it.
 pub struct SemanticPredictor {
     mlp: Vec<Linear>,
+    drop: Dropout,
     config: SemanticConfig,
 }
 
@@ -75,6 +83,7 @@ impl SemanticPredictor {
             Linear::load(&weights.at(format!("mlp.{}", 2 * i)), pair[0], pair[1])
         };
         Ok(SemanticPredictor {
+            drop: Dropout::new(config.drop_prob, weights),
             mlp: widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?,
             config: config.clone(),
         })
@@ -100,8 +109,12 @@ impl SemanticPredictor {
         }
         let mut x = features.clone();
         for (i, layer) in self.mlp.iter().enumerate() {
-            let activation = if i + 1 < self.mlp.len() { Activation::Relu } else { Activation::None };
+            let is_last = i + 1 == self.mlp.len();
+            let activation = if is_last { Activation::None } else { Activation::Relu };
             x = layer.forward_with(&x, activation, None)?;
+            if !is_last && self.drop.is_on() {
+                x = self.drop.forward(&x)?;
+            }
         }
         x.reshape(&[batch, n_tokens, emb_dim])
     }

@@ -8,13 +8,18 @@
 //! beginning with a zero vector. The first of the seven latents is therefore a constant; [`Frames`] says which six
 //! become frames.
 //!
+//! With `"target_embedding": true`, which the original lacks, the decoder sees the latents it has made, through
+//! `img_embedding`, and places; trained with those of the clip in their stead ([`Seq2Seq::forward_taught`]). Its first
+//! input is the embedding of zeros: a vector that is learnt. The first of the seven latents is then zeros, and never a
+//! frame.
+//!
 //! Follows XuanhaoLiu/EEG2Video 7254ad8 `EEG2Video_New/Seq2Seq/my_autoregressive_transformer.py`
 //! (`myTransformer`).
 
 use super::config::Config;
 use super::{EegConfig, EegNetEmbedding};
 use crate::error::{Error, Result};
-use crate::nn::{LayerNorm, Linear, MultiheadAttention, Weights};
+use crate::nn::{Dropout, LayerNorm, Linear, MultiheadAttention, Weights};
 use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
@@ -41,6 +46,14 @@ pub struct Seq2SeqConfig {
     pub n_classes: usize,
     /// Latents of one frame: channels, height, width.
     pub latent_shape: [usize; 3],
+    /// What the latents are multiples of: a posterior's mean times this.
+    pub latent_scale: f64,
+    /// Whether the decoder sees the latents so far and their places.
+    pub target_embedding: bool,
+    /// Share of values that the transformer's dropout drops in training.
+    pub drop_prob: f64,
+    /// Whether each channel's mean over the clip is taken away from the EEG before.
+    pub is_centred: bool,
 }
 
 /// Which of the seven latents are the six frames.
@@ -74,7 +87,17 @@ impl Seq2SeqConfig {
             n_decoder_layers: config.layers_or("n_decoder_layers", 4)?,
             n_classes: config.size_or("n_classes", 13)?,
             latent_shape,
+            latent_scale: config.number_or("latent_scale", 1.0)?,
+            target_embedding: config.switch_or("target_embedding", false)?,
+            drop_prob: config.number_or("drop_prob", 0.1)?,
+            is_centred: config.switch_or("centred", false)?,
         };
+        if !(0.0..1.0).contains(&sizes.drop_prob) {
+            return Err(config.wrong("drop_prob", "0 or more and below 1"));
+        }
+        if !(sizes.latent_scale.is_finite() && sizes.latent_scale > 0.0) {
+            return Err(config.wrong("latent_scale", "a number above 0"));
+        }
         if sizes.n_heads == 0
             || !sizes.d_model.is_multiple_of(sizes.n_heads)
             || !sizes.d_model.is_multiple_of(2)
@@ -115,6 +138,7 @@ struct Layer {
     linear1: Linear,
     linear2: Linear,
     norms: Vec<LayerNorm>,
+    drop: Dropout,
 }
 
 impl Layer {
@@ -130,18 +154,31 @@ impl Layer {
             norms: (1..=n_norms)
                 .map(|i| LayerNorm::load(&weights.at(format!("norm{i}")), width, 1e-5))
                 .collect::<Result<_>>()?,
+            drop: Dropout::new(config.drop_prob, weights),
         })
     }
 
     fn forward(&self, x: &Tensor, memory: &Tensor, sight: Sight) -> Result<Tensor> {
         let mut norms = self.norms.iter();
         let mut norm = |x: Tensor| norms.next().expect("one norm per part").forward(&x);
-        let mut x = norm(self.self_attn.forward(x, x, sight, x)?)?;
+        let mut x = norm(self.added(x, |rest| self.self_attn.forward(x, x, sight, rest))?)?;
         if let Some(attention) = &self.multihead_attn {
-            x = norm(attention.forward(&x, memory, Sight::All, &x)?)?;
+            x = norm(self.added(&x, |rest| attention.forward(&x, memory, Sight::All, rest))?)?;
         }
-        let h = self.linear1.forward_with(&x, Activation::Relu, None)?;
-        norm(self.linear2.forward_with(&h, Activation::None, Some(&x))?)
+        let mut h = self.linear1.forward_with(&x, Activation::Relu, None)?;
+        if self.drop.is_on() {
+            h = self.drop.forward(&h)?;
+        }
+        norm(self.added(&x, |rest| self.linear2.forward_with(&h, Activation::None, Some(rest)))?)
+    }
+
+    /// x + dropout(part): `part` adds what it is given, and without dropout that is x itself.
+    fn added(&self, x: &Tensor, part: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        if !self.drop.is_on() {
+            return part(x);
+        }
+        let nothing = Tensor::zeros(x.gpu(), x.shape(), x.dtype())?;
+        x.add(&self.drop.forward(&part(&nothing)?)?)
     }
 }
 
@@ -154,10 +191,12 @@ pub struct Seq2Seq {
     decoder: Vec<Layer>,
     predictor: Linear,
     txtpredictor: Linear,
+    img_embedding: Option<Linear>,
 }
 
 impl Seq2Seq {
-    /// The original's names. Its unused tensors (`embedding`, `img_embedding`) are neither wanted nor missed. Its
+    /// The original's names. Its unused tensors (`embedding`, and `img_embedding` without `target_embedding`) are neither
+    /// wanted nor missed. Its
     /// buffer of positions, `positional_encoding.pe`, counts where it is there: a file in half precision holds it
     /// rounded, and that is what the original then adds.
     ///
@@ -189,6 +228,10 @@ impl Seq2Seq {
             decoder: layers("transformer_decoder", config.n_decoder_layers, true)?,
             predictor: Linear::load(&weights.at("predictor"), width, config.latents())?,
             txtpredictor: Linear::load(&weights.at("txtpredictor"), width, config.n_classes)?,
+            img_embedding: config
+                .target_embedding
+                .then(|| Linear::load(&weights.at("img_embedding"), config.latents(), width))
+                .transpose()?,
             config: config.clone(),
         })
     }
@@ -201,6 +244,54 @@ impl Seq2Seq {
     /// [batch, windows, channels, samples] -> (class logits [batch, classes],
     /// latents [batch, windows, channels, height, width] as the original orders them).
     pub fn forward(&self, eeg: &Tensor) -> Result<(Tensor, Tensor)> {
+        let memory = self.memory(eeg)?;
+        let c = &self.config;
+        let (batch, windows) = (eeg.shape()[0], c.n_windows);
+        let class_logits = self.txtpredictor.forward(&memory.mean(&[1])?)?;
+        let [lc, lh, lw] = c.latent_shape;
+        let latents = match &self.img_embedding {
+            Some(embedding) => self.own(&memory, embedding)?,
+            None => {
+                let zeros = vec![0.0_f32; batch * c.d_model];
+                let mut prefix = Tensor::new(eeg.gpu(), &[batch, 1, c.d_model], &zeros)?.cast(eeg.dtype())?;
+                for step in 0..windows - 1 {
+                    let x = self.decode(&prefix, &memory)?;
+                    prefix = Tensor::concat(&[&prefix, &x.narrow(1, step, 1)?], 1)?;
+                }
+                self.predictor.forward(&prefix)?
+            }
+        };
+        Ok((class_logits, latents.reshape(&[batch, windows, lc, lh, lw])?))
+    }
+
+    /// As [`Seq2Seq::forward`] in training: each step sees the clip's own latents before it, not those it made.
+    /// EEG and latents [batch, windows - 1, channels, height, width] -> latents of that shape.
+    ///
+    /// Errors: [`Error::Shape`] for other shapes, and for a model without `target_embedding`.
+    pub fn forward_taught(&self, eeg: &Tensor, latents: &Tensor) -> Result<Tensor> {
+        let Some(embedding) = &self.img_embedding else {
+            let detail = "this model's decoder does not see latents; it wants \"target_embedding\": true";
+            return Err(Error::shape("EEG2VideoTransformer", detail));
+        };
+        let memory = self.memory(eeg)?;
+        let (batch, n, size) = (eeg.shape()[0], self.config.n_windows - 1, self.config.latents());
+        let [lc, lh, lw] = self.config.latent_shape;
+        let wanted = [batch, n, lc, lh, lw];
+        if latents.shape() != wanted {
+            let detail = format!("wanted latents {wanted:?}, got {:?}", latents.shape());
+            return Err(Error::shape("EEG2VideoTransformer", detail));
+        }
+        let first = Tensor::zeros(eeg.gpu(), &[batch, 1, size], latents.dtype())?;
+        let seen = match n {
+            1 => first,
+            _ => Tensor::concat(&[&first, &latents.reshape(&[batch, n, size])?.narrow(1, 0, n - 1)?], 1)?,
+        };
+        let x = self.placed(&embedding.forward(&seen)?)?;
+        self.predictor.forward(&self.decode(&x, &memory)?)?.reshape(&wanted)
+    }
+
+    /// [batch, windows, channels, samples] -> what the encoder makes of it, [batch, windows, width].
+    fn memory(&self, eeg: &Tensor) -> Result<Tensor> {
         let c = &self.config;
         let &[batch, windows, channels, samples] = eeg.shape() else {
             return Err(Error::shape(
@@ -219,29 +310,41 @@ impl Seq2Seq {
             return Err(Error::shape("EEG2VideoTransformer", detail));
         }
         let tokens = self.eeg_embedding.forward(&eeg.reshape(&[batch * windows, channels, samples])?)?;
-        let mut memory = tokens.reshape(&[batch, windows, c.d_model])?.add(&self.positions)?;
+        let mut memory = self.placed(&tokens.reshape(&[batch, windows, c.d_model])?)?;
         for layer in &self.encoder {
             memory = layer.forward(&memory, &memory, Sight::All)?;
         }
-        let zeros = vec![0.0_f32; batch * c.d_model];
-        let mut prefix = Tensor::new(eeg.gpu(), &[batch, 1, c.d_model], &zeros)?.cast(eeg.dtype())?;
-        for step in 0..windows - 1 {
-            let mut x = prefix.clone();
-            for layer in &self.decoder {
-                x = layer.forward(&x, &memory, Sight::Causal)?;
-            }
-            prefix = Tensor::concat(&[&prefix, &x.narrow(1, step, 1)?], 1)?;
+        Ok(memory)
+    }
+
+    /// Latents from the latents so far, zeros before them: [batch, windows, size].
+    fn own(&self, memory: &Tensor, embedding: &Linear) -> Result<Tensor> {
+        let (batch, size) = (memory.shape()[0], self.config.latents());
+        let mut made = Tensor::zeros(memory.gpu(), &[batch, 1, size], memory.dtype())?;
+        for step in 0..self.config.n_windows - 1 {
+            let x = self.decode(&self.placed(&embedding.forward(&made)?)?, memory)?;
+            made = Tensor::concat(&[&made, &self.predictor.forward(&x.narrow(1, step, 1)?)?], 1)?;
         }
-        let class_logits = self.txtpredictor.forward(&memory.mean(&[1])?)?;
-        let [lc, lh, lw] = c.latent_shape;
-        let latents = self.predictor.forward(&prefix)?.reshape(&[batch, windows, lc, lh, lw])?;
-        Ok((class_logits, latents))
+        Ok(made)
+    }
+
+    /// With the places of its tokens added.
+    fn placed(&self, x: &Tensor) -> Result<Tensor> {
+        x.add(&self.positions.narrow(0, 0, x.shape()[1])?)
+    }
+
+    fn decode(&self, x: &Tensor, memory: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for layer in &self.decoder {
+            x = layer.forward(&x, memory, Sight::Causal)?;
+        }
+        Ok(x)
     }
 
     /// The frames among the latents, channels-last: [batch, windows, c, h, w] -> [batch * (windows - 1), h, w, c].
     pub fn frames(&self, latents: &Tensor, frames: Frames) -> Result<Tensor> {
         let (batch, n) = (latents.shape()[0], self.config.n_windows - 1);
-        let first = if frames == Frames::Decoded { 1 } else { 0 };
+        let first = usize::from(frames == Frames::Decoded || self.img_embedding.is_some());
         let [lc, lh, lw] = self.config.latent_shape;
         latents.narrow(1, first, n)?.reshape(&[batch * n, lc, lh, lw])?.permute(&[0, 2, 3, 1])
     }

@@ -17,7 +17,7 @@ pub use header::MAX_HEADER_BYTES;
 use header::{Header, read_header};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest file read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 8 << 30;
@@ -98,6 +98,57 @@ pub fn describe(path: impl AsRef<Path>, name: Option<&str>) -> Result<Entry> {
         Source::Npz(archive) => choose(path, &archive, name)?,
     };
     Ok(entries.swap_remove(idx))
+}
+
+/// An `.npy` of bytes in row-major order, read piece by piece: pictures that need not be in memory together.
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    path: PathBuf,
+    shape: Vec<usize>,
+    first: u64,
+}
+
+impl Bytes {
+    /// Looks at the header.
+    ///
+    /// Errors: as [`read`]; [`Error::Format`] for other numbers than u8, and for Fortran order.
+    pub fn open(path: impl AsRef<Path>) -> Result<Bytes> {
+        let path = path.as_ref();
+        let Source::Npy { mut reader, size } = open(path)? else {
+            return Err(Error::format(path, "is an .npz, wanted an .npy of u8"));
+        };
+        let header = read_header(path, &mut reader, size)?;
+        if header.number.descr != "|u1" || header.is_fortran {
+            let order = if header.is_fortran { " in Fortran order" } else { "" };
+            let detail = format!("holds {}{order}, wanted |u1 in C order", header.number.descr);
+            return Err(Error::format(path, detail));
+        }
+        if u128::from(size) < u128::from(header.header_bytes) + header.data_bytes {
+            return Err(Error::format(path, "is cut short; compare its size with the source"));
+        }
+        Ok(Bytes { path: path.to_path_buf(), shape: header.shape, first: header.header_bytes })
+    }
+
+    /// Length of each axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// `count` bytes from `start` on.
+    ///
+    /// Errors: [`Error::Read`]; [`Error::Shape`] past the end.
+    pub fn read(&self, start: usize, count: usize) -> Result<Vec<u8>> {
+        let total: usize = self.shape.iter().product();
+        if start.checked_add(count).is_none_or(|end| end > total) {
+            return Err(Error::shape("npy", format!("bytes {start} + {count} are past the end, {total}")));
+        }
+        let mut file = File::open(&self.path).map_err(Error::read(&self.path))?;
+        let mut bytes = vec![0; count];
+        file.seek(std::io::SeekFrom::Start(self.first + start as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(Error::read(&self.path))?;
+        Ok(bytes)
+    }
 }
 
 /// Writes `data` of `shape` as a little-endian `.npy` in row-major order, whole or not at all.

@@ -303,10 +303,7 @@ impl Meta {
         meta.human = bytes(&HUMAN)?;
         meta.number = bytes(&NUMBER)?;
         meta.flow = FLOW.read(&folder, false)?;
-        let names = folder.join(NAMES);
-        if names.exists() {
-            meta.class_names = class_names(&names)?;
-        }
+        meta.class_names = class_names_of(&folder)?;
         let has_columns = [&meta.colour, &meta.face, &meta.human, &meta.number].iter().any(|c| c.is_some());
         if !labels.exists() && !has_columns && meta.flow.is_none() {
             std::fs::read_dir(&folder).map_err(Error::read(&folder))?;
@@ -381,6 +378,14 @@ pub struct Counts {
     pub n: usize,
     /// Accuracy of always giving the most frequent answer.
     pub majority_chance: f64,
+}
+
+/// Names of the concepts of a `meta_info` folder: `class_names.txt`, or SEED-DV's own.
+///
+/// Errors: [`Error::Read`]; [`Error::Format`] for other than 40 names.
+pub fn class_names_of(folder: &Path) -> Result<Vec<String>> {
+    let names = folder.join(NAMES);
+    if names.exists() { class_names(&names) } else { Ok(CLASS_NAMES.map(str::to_string).to_vec()) }
 }
 
 /// Counts answers. A task without clips has a chance of 0.

@@ -504,7 +504,7 @@ fn score(logits: &[Vec<f32>], labels: &[usize]) -> (f64, f64) {
 }
 
 /// Classes likelier than the truth; among equals the lower number is likelier.
-fn rank(row: &[f32], label: usize) -> usize {
+pub(super) fn rank(row: &[f32], label: usize) -> usize {
     let truth = row[label];
     row.iter().enumerate().filter(|&(at, &v)| v > truth || (v == truth && at < label)).count()
 }

@@ -114,6 +114,12 @@ impl Batches {
     }
 }
 
+/// A stream of [`Tensor::normal`] for a micro-batch by its number; `purpose` tells uses within one apart, below 256.
+/// Layers draw from others ([`crate::nn::Training::draw`]).
+pub fn stream(number: u64, purpose: u8) -> u64 {
+    1 << 63 | number << 8 | u64::from(purpose)
+}
+
 /// A run.
 pub struct Fit {
     trainer: Trainer,
@@ -122,6 +128,10 @@ pub struct Fit {
     average: BTreeMap<String, Tensor>,
     best: Values,
     best_value: Option<f64>,
+    /// Evaluations without a better one that are waited for; 0: all.
+    patience: u64,
+    /// Evaluations since the best.
+    waited: u64,
     /// Steps whose losses are still on the device, with their rates.
     waiting: Vec<(Stepped, f64)>,
 }
@@ -149,7 +159,16 @@ impl Fit {
             None => BTreeMap::new(),
         };
         let (log, best, waiting) = (Log::default(), Values::new(), Vec::new());
-        Ok(Fit { trainer, plan, log, average, best, best_value: None, waiting })
+        Ok(Fit { trainer, plan, log, average, best, best_value: None, patience: 0, waited: 0, waiting })
+    }
+
+    /// Ends the run after so many evaluations without a better one of [`Plan::best_by`]; 0, as it begins: never.
+    pub fn wait_for(&mut self, evaluations: u64) {
+        self.patience = evaluations;
+    }
+
+    fn is_over(&self) -> bool {
+        self.trainer.steps() >= self.plan.steps || (self.patience > 0 && self.waited >= self.patience)
     }
 
     /// What it runs.
@@ -174,7 +193,7 @@ impl Fit {
         self.log = Log::begin(place.folder, self.trainer.steps())?;
         let end = place.stop_after.map_or(u64::MAX, |n| self.trainer.steps().saturating_add(n));
         (place.progress)(self.trainer.steps());
-        while self.trainer.steps() < self.plan.steps {
+        while !self.is_over() {
             let step = self.trainer.steps();
             let rate = self.trainer.settings().rates.at(step);
             let stepped = self.trainer.step(1.0, |weights, micro| loss(weights, step, micro))?;
@@ -185,11 +204,15 @@ impl Fit {
             let done = step + 1;
             (place.progress)(done);
             let is_due = |every: u64| every > 0 && done.is_multiple_of(every);
-            let is_last = done == self.plan.steps;
-            let evaluates = is_due(self.plan.evaluate_every) || (is_last && self.plan.evaluate_every > 0);
+            let ends = done == self.plan.steps;
+            let evaluates = is_due(self.plan.evaluate_every) || (ends && self.plan.evaluate_every > 0);
             let stops = place.stop.load(Ordering::SeqCst) || done >= end;
-            let keeps = is_due(self.plan.snapshot_every) || stops || is_last;
-            if !(evaluates || keeps || is_due(self.plan.log_every)) {
+            if !(evaluates
+                || stops
+                || ends
+                || is_due(self.plan.snapshot_every)
+                || is_due(self.plan.log_every))
+            {
                 continue;
             }
             self.settle()?;
@@ -198,6 +221,8 @@ impl Fit {
                 self.weigh(&numbers)?;
                 self.log.add(numbers);
             }
+            let is_last = self.is_over();
+            let keeps = is_due(self.plan.snapshot_every) || stops || is_last;
             self.log.append(place.folder)?;
             if keeps {
                 self.save(&snapshot)?;
@@ -276,17 +301,21 @@ impl Fit {
         let Some(name) = self.plan.best_by else { return Ok(()) };
         let value = numbers.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
         let value = value.ok_or_else(|| Error::setting("best", format!("no '{name}' was measured")))?;
+        self.waited += 1;
         if self.best_value.is_none_or(|best| value < best) {
             self.best.clear();
             self.best = self.result()?;
-            self.best_value = Some(value);
+            (self.best_value, self.waited) = (Some(value), 0);
         }
         Ok(())
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let mut snapshot =
-            Snapshot::of(&self.trainer, self.best.clone(), json!({ "best_value": self.best_value }))?;
+        let mut snapshot = Snapshot::of(
+            &self.trainer,
+            self.best.clone(),
+            json!({ "best_value": self.best_value, "waited": self.waited }),
+        )?;
         snapshot.average = read_back(self.average.iter())?;
         snapshot.write(path)
     }
@@ -305,7 +334,9 @@ impl Fit {
             *average = Tensor::new(self.trainer.gpu(), shape, values)?;
         }
         self.best = snapshot.best;
-        self.best_value = snapshot.state.get("best_value").and_then(serde_json::Value::as_f64);
+        let kept = |name: &str| snapshot.state.get(name);
+        self.best_value = kept("best_value").and_then(serde_json::Value::as_f64);
+        self.waited = kept("waited").and_then(serde_json::Value::as_u64).unwrap_or(0);
         Ok(())
     }
 }

@@ -218,7 +218,7 @@ impl Trainer {
 /// names, of which one must match; none: everything learns.
 ///
 /// Errors: [`Error::Setting`] for a pattern that matches nothing.
-pub(super) fn place(
+pub fn place(
     gpu: &Gpu,
     values: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     trainable: &[String],

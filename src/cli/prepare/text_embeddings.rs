@@ -73,7 +73,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let data = SeedDv::open(&args.data, Units::Volts)?;
     let texts = match by {
         By::Class => data.class_names()?,
-        By::Caption => data.captions()?,
+        By::Caption => {
+            let subject = data.subjects().next().unwrap_or_default().to_string();
+            data.captions(SeedDv::n_blocks(data.n_clips(&subject)?))?
+        }
     };
     let (table, how) = match (&args.text_encoder, args.words) {
         (Some(folder), _) => {
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn a_table_of_words_needs_no_weights() {
         let folder = tempfile::tempdir().unwrap();
-        npy::write(folder.path().join("EEG/sub1.npy"), &[1], &[0.0_f32]).unwrap();
+        npy::write(folder.path().join("EEG/sub1.npy"), &[7, 40, 5, 1, 1], &[0.0_f32; 1400]).unwrap();
         let mut meta = Meta::protocol();
         meta.class_names[0] = "slow red ball".into();
         meta.write(folder.path().join("meta_info")).unwrap();

@@ -194,7 +194,13 @@ impl FitArgs {
             (None, Some("f16")) => Ok(Float::F16),
             (None, Some(other)) => Err(Error::setting(name, format!("wanted f32 or f16, got '{other}'"))),
         };
-        let steps = count(self.steps, "steps", usual.steps)?;
+        let positive = |given: Option<u64>, name: &str, usual: u64| -> Result<u64> {
+            match count(given, name, usual)? {
+                0 => Err(Error::setting(name, "wanted at least 1, got 0")),
+                count => Ok(count),
+            }
+        };
+        let steps = positive(self.steps, "steps", usual.steps)?;
         let batch_size = size(self.batch_size, "batch-size", usual.batch_size)?;
         let accumulate = size(self.accumulate, "accumulate", 1)?;
         let optimizer = self.optimizer.clone().or(file.word("optimizer")?).unwrap_or("adamw".into());
@@ -229,7 +235,7 @@ impl FitArgs {
         let seed = count(self.seed, "seed", 0)?;
         let plan = Plan {
             steps,
-            log_every: count(self.log_steps, "log-steps", 10)?,
+            log_every: positive(self.log_steps, "log-steps", 10)?,
             snapshot_every: count(self.snapshot_steps, "snapshot-steps", usual.snapshot_steps)?,
             evaluate_every: count(self.validation_steps, "validation-steps", usual.validation_steps)?,
             ema: (ema > 0.0).then_some(ema),
@@ -347,6 +353,11 @@ impl FitArgs {
         ran?;
         shell.note(&format!("{} steps, {}", steps - first, duration(started.elapsed().as_secs_f64())));
         Ok(())
+    }
+
+    /// Whether what is there may go.
+    pub(super) fn may_replace(&self) -> bool {
+        self.force || self.resume
     }
 
     /// Where the model goes.

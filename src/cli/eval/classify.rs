@@ -1,0 +1,272 @@
+//! `mindreel eval classify`: predicted classes against true ones.
+
+use super::report;
+use crate::cli::Shell;
+use crate::error::{Error, Result};
+use crate::eval::{Confusion, Interval, Resamples, labels, nway};
+use crate::files;
+use crate::signal::npy;
+use crate::train::classify::UnitResult;
+use crate::train::report::read_results;
+use crate::weights::random::splitmix64;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Predictions: .npy of classes [n] or of scores [n, classes]; classes also as .json or lines of text. Or a folder of `mindreel
+train classify`: its clips, of every model, task and protocol of their own.
+
+Chance stands beside every accuracy: one class as likely as another, always the commonest one, and p, the share of
+permutations of the labels that score as well.
+
+Examples:
+  mindreel eval classify --predictions logits.npy --labels labels.npy
+  mindreel eval classify --runs runs/shallow --output scores";
+
+/// Predicted classes against true ones
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Classes [n] or scores [n, classes]
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    predictions: Option<PathBuf>,
+
+    /// True classes, from 0
+    #[arg(long, value_name = "FILE", requires = "predictions")]
+    labels: Option<PathBuf>,
+
+    /// Folder of `mindreel train classify`
+    #[arg(long, value_name = "DIR", conflicts_with = "predictions", required_unless_present = "predictions")]
+    runs: Option<PathBuf>,
+
+    /// Classes [default: what the scores hold, or one more than the largest]
+    #[arg(long, value_name = "N")]
+    classes: Option<usize>,
+
+    /// Resamples behind an interval
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    resamples: usize,
+
+    /// Permutations behind a p-value
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    permutations: usize,
+
+    /// Of both
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Folder for JSON, CSV, Markdown and confusion matrices
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Replace scores that are there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Marks a folder of ours.
+const MARK: &str = "eval.json";
+
+/// Predictions of one origin.
+struct Answers {
+    name: String,
+    n_classes: usize,
+    truth: Vec<usize>,
+    predicted: Vec<usize>,
+    /// Place of the truth among the classes, where scores tell.
+    ranks: Option<Vec<usize>>,
+}
+
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    if let Some(output) = &args.output {
+        files::refuse_foreign_folder(output, MARK, "folder of scores", args.force)?;
+    }
+    let all = match (&args.predictions, &args.labels, &args.runs) {
+        (Some(predictions), Some(labels), _) => vec![answers(predictions, labels, args.classes)?],
+        (_, _, Some(runs)) => of_runs(runs)?,
+        _ => return Err(Error::setting("--predictions", "is missing; or give --runs")),
+    };
+    let scored: Vec<Score> = all.iter().map(|answers| score(answers, args)).collect::<Result<_>>()?;
+    let cells = cells(&all, &scored);
+    let mut told = json!({
+        "mindreel": env!("CARGO_PKG_VERSION"),
+        "resamples": args.resamples,
+        "permutations": args.permutations,
+        "seed": args.seed,
+        "results": all.iter().zip(&scored).map(|(answers, score)| score.json(answers)).collect::<Vec<_>>(),
+    });
+    if let Some(output) = &args.output {
+        files::make_folder_atomically(output, |folder| {
+            put(folder, MARK, &format!("{told:#}\n"))?;
+            put(folder, "table.md", &report::markdown(&cells))?;
+            for (answers, score) in all.iter().zip(&scored) {
+                let name = &answers.name;
+                put(folder, &format!("classes-{name}.csv"), &score.classes_csv())?;
+                put(folder, &format!("predictions-{name}.csv"), &predictions_csv(answers))?;
+                let title = format!(
+                    "{name}: {:.1} % (chance {:.1} %)",
+                    100.0 * score.top1.mean,
+                    100.0 * score.uniform.max(score.confusion.majority())
+                );
+                report::plot_of(&score.confusion, &title)?
+                    .save(folder.join(format!("confusion-{name}.png")))?;
+            }
+            Ok(())
+        })?;
+        told["output"] = json!(output.display().to_string());
+    }
+    shell.print(&report::aligned(&cells), &told)
+}
+
+fn put(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
+}
+
+/// Predictions and labels from two files.
+fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<Answers> {
+    let truth = labels::read(labels)?;
+    let name = predictions.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let is_array = predictions.extension().is_some_and(|ending| ending == "npy");
+    let array = if is_array { Some(npy::read::<f32>(predictions, None)?) } else { None };
+    let (predicted, ranks, found) = match array {
+        Some(array) if array.shape.len() == 2 && array.shape[1] > 1 => {
+            let width = array.shape[1];
+            if array.data.iter().any(|score| score.is_nan()) {
+                return Err(Error::format(predictions, "holds NaN among its scores"));
+            }
+            if array.shape[0] == truth.len() {
+                if let Some(class) = truth.iter().find(|&&class| class >= width) {
+                    let detail = format!("holds class {class}, the scores are of {width} classes");
+                    return Err(Error::format(labels, detail));
+                }
+            }
+            let rows: Vec<&[f32]> = array.data.chunks(width).collect();
+            let best = |row: &&[f32]| (0..width).find(|&class| nway::rank(row, class) == 0).unwrap_or(0);
+            let ranks = rows.iter().zip(&truth).map(|(row, &class)| nway::rank(row, class)).collect();
+            (rows.iter().map(best).collect(), Some(ranks), Some(width))
+        }
+        _ => (labels::read(predictions)?, None, None),
+    };
+    let predicted: Vec<usize> = predicted;
+    if predicted.len() != truth.len() {
+        let detail =
+            format!("holds {} predictions, {} {} labels", predicted.len(), labels.display(), truth.len());
+        return Err(Error::format(predictions, detail));
+    }
+    let largest = truth.iter().chain(&predicted).max().map_or(0, |class| class + 1);
+    let n_classes = classes.or(found).unwrap_or(largest);
+    Ok(Answers { name, n_classes, truth, predicted, ranks })
+}
+
+/// The clips of a sweep, its units taken together by model, task and protocol; controls apart.
+fn of_runs(folder: &Path) -> Result<Vec<Answers>> {
+    let results = read_results(&[folder.to_path_buf()])?;
+    let mut found: Vec<Answers> = Vec::new();
+    for UnitResult { unit, n_classes, truth, predicted, rank, .. } in results {
+        let control = if unit.is_control { "-shuffled-labels" } else { "" };
+        let name = format!("{}-{}-{}{control}", unit.model, unit.task, unit.protocol);
+        let at = found.iter().position(|known| known.name == name).unwrap_or_else(|| {
+            found.push(Answers { name, n_classes, truth: vec![], predicted: vec![], ranks: Some(vec![]) });
+            found.len() - 1
+        });
+        found[at].truth.extend(truth);
+        found[at].predicted.extend(predicted);
+        found[at].ranks.as_mut().into_iter().for_each(|ranks| ranks.extend(&rank));
+    }
+    Ok(found)
+}
+
+/// What is said of them.
+struct Score {
+    confusion: Confusion,
+    top1: Interval,
+    top5: Option<Interval>,
+    uniform: f64,
+    p_value: f64,
+}
+
+fn score(answers: &Answers, args: &Args) -> Result<Score> {
+    let Answers { n_classes, truth, predicted, ranks, .. } = answers;
+    let confusion = Confusion::new(truth, predicted, *n_classes)?;
+    let resamples = Resamples::new(truth.len(), args.resamples, args.seed);
+    let share = |right: &dyn Fn(usize) -> bool| {
+        let values: Vec<f64> = (0..truth.len()).map(|at| f64::from(u8::from(right(at)))).collect();
+        resamples.interval(&values)
+    };
+    let top1 = share(&|at| truth[at] == predicted[at]);
+    let top5 = ranks.as_ref().filter(|_| *n_classes > 5).map(|ranks| share(&|at| ranks[at] < 5));
+    let hits = truth.iter().zip(predicted).filter(|(t, p)| t == p).count();
+    let start = splitmix64(args.seed ^ splitmix64(0x0070_6572));
+    let mut shuffled = truth.clone();
+    let as_good = (0..args.permutations as u64).filter(|&nth| {
+        // One order after another, each from where the last one ended.
+        let mut state = splitmix64(start.wrapping_add(nth));
+        for last in (1..shuffled.len()).rev() {
+            state = splitmix64(state);
+            shuffled.swap(last, ((u128::from(state) * (last as u128 + 1)) >> 64) as usize);
+        }
+        shuffled.iter().zip(predicted).filter(|(t, p)| t == p).count() >= hits
+    });
+    let p_value = (1 + as_good.count()) as f64 / (1 + args.permutations) as f64;
+    Ok(Score { confusion, top1, top5, uniform: 1.0 / *n_classes as f64, p_value })
+}
+
+impl Score {
+    fn json(&self, answers: &Answers) -> Value {
+        json!({
+            "name": answers.name,
+            "n": answers.truth.len(),
+            "n_classes": answers.n_classes,
+            "top1": self.top1,
+            "top5": self.top5,
+            "uniform_chance": self.uniform,
+            "majority_chance": self.confusion.majority(),
+            "p_value": self.p_value,
+            "classes": self.confusion.classes(),
+            "confusion": self.confusion.counts.chunks(answers.n_classes).collect::<Vec<_>>(),
+        })
+    }
+
+    fn classes_csv(&self) -> String {
+        let mut text = String::from("class,support,precision,recall,f1\n");
+        for class in self.confusion.classes() {
+            text += &format!(
+                "{},{},{},{},{}\n",
+                class.class, class.support, class.precision, class.recall, class.f1
+            );
+        }
+        text
+    }
+}
+
+fn predictions_csv(answers: &Answers) -> String {
+    let mut text = String::from("example,truth,predicted,rank\n");
+    for (at, (truth, predicted)) in answers.truth.iter().zip(&answers.predicted).enumerate() {
+        let rank = answers.ranks.as_ref().map_or(String::new(), |ranks| ranks[at].to_string());
+        text += &format!("{at},{truth},{predicted},{rank}\n");
+    }
+    text
+}
+
+fn cells(all: &[Answers], scored: &[Score]) -> Vec<Vec<String>> {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let cell = |interval: &Interval| {
+        format!("{} [{}, {}]", percent(interval.mean), percent(interval.low), percent(interval.high))
+    };
+    let head = ["", "n", "classes", "top-1", "top-5", "chance", "commonest", "p"].map(String::from).to_vec();
+    let line = |(answers, score): (&Answers, &Score)| {
+        vec![
+            answers.name.clone(),
+            answers.truth.len().to_string(),
+            answers.n_classes.to_string(),
+            cell(&score.top1),
+            score.top5.as_ref().map_or("-".into(), cell),
+            percent(score.uniform),
+            percent(score.confusion.majority()),
+            format!("{:.4}", score.p_value),
+        ]
+    };
+    std::iter::once(head).chain(all.iter().zip(scored).map(line)).collect()
+}

@@ -1,0 +1,264 @@
+//! `mindreel train chain`: everything the demo's checkpoint needs, one training after another, from committed settings.
+
+use crate::cli::Shell;
+use crate::cli::stages::{Stages, line, words};
+use crate::error::{Error, Result};
+use crate::files;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Simulates a data set, makes a table of text embeddings, and trains on blocks 0 to 4 of 7: a classifier of true clips (the
+judge), the VAE, the semantic predictor, the sequence model, the dynamics classifier, the denoiser. Block 5 chooses, block
+6 is looked at by `mindreel demo` alone, which runs at the end and whose scores go into OUTPUT/model/manifest.json.
+
+The settings of each training are those of configs/demo, part of this program; they are written to OUTPUT/configs. Each
+stage is a command of its own, which is told before it runs. What is finished is skipped, so that the same command goes
+on after a stop.
+
+Examples:
+  mindreel train chain --output runs/demo               a few hours on two cores, minutes on a GPU
+  mindreel train chain --output runs/quick --quick      a few steps of everything, to see that it goes
+  mindreel train chain --output runs/loud --snr 0       the same brain, easier to hear";
+
+/// Train every part of an EEG-to-video checkpoint on the simulator
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Folder for the data, the runs and the checkpoint
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Power of the simulated response by that of everything else, in dB
+    #[arg(long, value_name = "DB", default_value_t = -8.0, allow_negative_numbers = true)]
+    snr: f64,
+
+    /// Seed of the simulation and of every training
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// A few steps of everything on small clips
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Settings of the trainings, by the names of their files.
+const CONFIGS: [(&str, &str); 6] = [
+    ("classifier", include_str!("../../../configs/demo/classifier.toml")),
+    ("vae", include_str!("../../../configs/demo/vae.toml")),
+    ("semantic", include_str!("../../../configs/demo/semantic.toml")),
+    ("seq2seq", include_str!("../../../configs/demo/seq2seq.toml")),
+    ("dynamics", include_str!("../../../configs/demo/dynamics.toml")),
+    ("video", include_str!("../../../configs/demo/video.toml")),
+];
+/// How `mindreel demo` decodes.
+const DECODE: &str = include_str!("../../../configs/demo/decode.toml");
+
+/// Height and width of the clips.
+const SIZE: [usize; 2] = [40, 64];
+const QUICK_SIZE: [usize; 2] = [16, 24];
+/// Width of the text embeddings.
+const TEXT_WIDTH: &str = "64";
+/// Bytes of a published checkpoint's config; weights are larger.
+const CONFIG_BYTES: u64 = 1 << 20;
+
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    let stages = Stages::new(shell)?;
+    let out = |name: &str| args.output.join(name);
+    files::make_folder(&out("configs"))?;
+    files::make_folder(&out("model"))?;
+    for (name, text) in CONFIGS {
+        put(&out(&format!("configs/{name}.toml")), text)?;
+    }
+    let (data, texts, model) = (out("data"), out("texts.safetensors"), out("model"));
+    let seed = args.seed.to_string();
+    let [height, width] = if args.quick { QUICK_SIZE } else { SIZE };
+    let mut told = Vec::new();
+    let mut stage = |words: Vec<OsString>, made: &Path| -> Result<()> {
+        told.push(line(&words));
+        if made.exists() {
+            return stages.check();
+        }
+        stages.run(&words).map(drop)
+    };
+    let simulation = words![
+        "prepare",
+        "simulate",
+        "--output",
+        &data,
+        "--seed",
+        &seed,
+        "--snr",
+        args.snr.to_string(),
+        "--height",
+        height.to_string(),
+        "--width",
+        width.to_string(),
+        "--force",
+    ];
+    stage(simulation, &data.join("simulation.json"))?;
+    let table = words![
+        "prepare",
+        "text-embeddings",
+        "--data",
+        &data,
+        "--output",
+        &texts,
+        "--words",
+        TEXT_WIDTH,
+        "--seed",
+        &seed,
+    ];
+    stage(table, &texts)?;
+    for (name, _) in CONFIGS {
+        let run = out(name);
+        let kind = if name == "classifier" { "clip-classifier" } else { name };
+        let mut words = words![
+            "train",
+            kind,
+            "--data",
+            &data,
+            "--output",
+            &run,
+            "--config",
+            out(&format!("configs/{name}.toml")),
+            "--seed",
+            &seed,
+            "--resume",
+        ];
+        let vae = out("vae/model");
+        match name {
+            "semantic" => words.extend(words!["--text", &texts, "--into", &model]),
+            "seq2seq" => words.extend(words!["--vae", &vae, "--into", &model]),
+            "dynamics" => words.extend(words!["--into", &model]),
+            "video" => words.extend(words!["--vae", &vae, "--text", &texts]),
+            _ => {}
+        }
+        if args.quick {
+            words.extend(words!["--steps", "3", "--batch-size", "4", "--validation-steps", "3"]);
+        }
+        // A part that goes into the checkpoint is there when its training is through; so is a run's own model.
+        let into = ["semantic", "seq2seq", "dynamics"].contains(&name);
+        let made = if into { model.join(name) } else { run.join("model") };
+        stage(words, &made)?;
+    }
+    for (part, run) in [("vae", "vae"), ("unet", "video"), ("classifier", "classifier")] {
+        copy_folder(&out(run).join("model"), &model.join(part))?;
+    }
+    let scheduler = crate::models::scheduler_config();
+    put(&model.join("scheduler/scheduler_config.json"), &format!("{scheduler:#}\n"))?;
+    put(&model.join("model_index.json"), &format!("{:#}\n", index(height, width)))?;
+
+    let mut manifest = json!({
+        "what": "trained by `mindreel train chain` on simulated EEG; nobody's brain",
+        "program": format!("mindreel {}", env!("CARGO_PKG_VERSION")),
+        "command": line(&command(args)),
+        "stages": told,
+        "simulation": { "seed": args.seed, "snr_db": args.snr, "height": height, "width": width },
+        "decode": DECODE.parse::<toml::Table>().expect("part of this program"),
+        "configs": CONFIGS.iter().map(|(name, text)| (name.to_string(), json!(text))).collect::<serde_json::Map<_, _>>(),
+        "sha256": hashes(&model)?,
+    });
+    let path = model.join("manifest.json");
+    put(&path, &format!("{manifest:#}\n"))?;
+    let demo = out("demo");
+    let mut words = words!["demo", "--model", &model, "--output", &demo, "--force"];
+    if args.quick {
+        words.extend(words!["--clips", "3", "--num-inference-steps", "2"]);
+    }
+    let text = stages.run(&words)?;
+    let scores = demo.join("scores/eval.json");
+    let scores = files::read_small(&scores, CONFIG_BYTES)?;
+    manifest["scores"] = serde_json::from_slice(&scores).unwrap_or(Value::Null);
+    put(&path, &format!("{manifest:#}\n"))?;
+    let result = json!({ "model": model.display().to_string(), "scores": manifest["scores"] });
+    shell.print(&format!("{}\n{}", text.trim_end(), model.display()), &result)
+}
+
+/// The command without what does not change its result.
+fn command(args: &Args) -> Vec<OsString> {
+    let mut words = words!["train", "chain", "--output", "DIR", "--snr", args.snr.to_string(), "--seed"];
+    words.push(args.seed.to_string().into());
+    if args.quick {
+        words.push("--quick".into());
+    }
+    words
+}
+
+/// What `model_index.json` holds, in diffusers' form.
+fn index(height: usize, width: usize) -> Value {
+    json!({
+        "_class_name": "EEG2VideoPipeline",
+        "_mindreel_version": env!("CARGO_PKG_VERSION"),
+        "semantic": ["mindreel", "ShallowNet"],
+        "seq2seq": ["mindreel", "EEG2VideoTransformer"],
+        "dynamics": ["mindreel", "GLMNet"],
+        "unet": ["diffusers", "UNet3DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "num_frames": 6,
+        "height": height,
+        "width": width,
+    })
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        files::make_folder(folder)?;
+    }
+    files::write_atomically(path, |w| w.write_all(text.as_bytes()).map_err(Error::write(path)))
+}
+
+/// Config and weights of a model into the checkpoint, file by file.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    files::make_folder(to)?;
+    for entry in std::fs::read_dir(from).map_err(Error::read(from))? {
+        let path = entry.map_err(Error::read(from))?.path();
+        let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
+        let target = to.join(name);
+        files::write_atomically(&target, |w| {
+            let mut file = std::fs::File::open(&path).map_err(Error::read(&path))?;
+            std::io::copy(&mut file, w).map(drop).map_err(Error::write(&target))
+        })?;
+    }
+    Ok(())
+}
+
+/// SHA-256 of every weight file, by its place in the checkpoint.
+fn hashes(model: &Path) -> Result<Value> {
+    let mut found = serde_json::Map::new();
+    let mut waiting = vec![model.to_path_buf()];
+    let mut weights = Vec::new();
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(Error::read(&folder))? {
+            let path = entry.map_err(Error::read(&folder))?.path();
+            match path.is_dir() {
+                true => waiting.push(path),
+                false if path.extension().is_some_and(|ending| ending == "safetensors") => weights.push(path),
+                false => {}
+            }
+        }
+    }
+    weights.sort();
+    for path in weights {
+        let mut file = std::fs::File::open(&path).map_err(Error::read(&path))?;
+        let (mut hash, mut bytes) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut bytes).map_err(Error::read(&path))? {
+                0 => break,
+                n => hash.update(&bytes[..n]),
+            }
+        }
+        let mut text = String::new();
+        hash.finalize().iter().for_each(|byte| {
+            let _ = write!(text, "{byte:02x}");
+        });
+        let name = path.strip_prefix(model).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        found.insert(name, json!(text));
+    }
+    Ok(Value::Object(found))
+}

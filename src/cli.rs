@@ -5,15 +5,22 @@
 
 mod bench;
 mod demo;
+mod caption;
+mod caption_images;
+mod captioning;
 mod doctor;
 mod eval;
 mod forward;
+mod image;
 mod info;
 mod init;
+mod journey;
+mod painting;
 mod plot;
 mod prepare;
 mod progress;
 mod recipe;
+mod reconstruct;
 mod settings;
 mod stages;
 mod stop;
@@ -95,6 +102,10 @@ enum Command {
     Bench(bench::Args),
     Train(train::Args),
     Video(Box<video::Args>),
+    Caption(Box<caption::Args>),
+    CaptionImages(Box<caption_images::Args>),
+    Image(Box<image::Args>),
+    Reconstruct(Box<reconstruct::Args>),
 }
 
 /// What every command is given: the global flags, and the two streams.
@@ -253,6 +264,10 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::run(args, &shell),
         Command::Train(args) => train::run(args, &shell),
         Command::Video(args) => video::run(args, &shell),
+        Command::Caption(args) => caption::run(args, &shell),
+        Command::CaptionImages(args) => caption_images::run(args, &shell),
+        Command::Image(args) => image::run(args, &shell),
+        Command::Reconstruct(args) => reconstruct::run(args, &shell),
     };
     match result {
         Ok(()) => 0,

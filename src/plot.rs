@@ -3,6 +3,7 @@
 //! ```text
 //! recording ─spectrum─> µV²/Hz     vectors ─tsne─> points
 //!
+//! pictures ── gallery ──────────────────────────────────────────────────┐
 //! numbers ── curves, confusion, bars, traces, psd, topomap, scatter ──> Scene ──raster──> FILE.png
 //!                                                                             └──svg────> FILE.svg
 //! ```
@@ -23,6 +24,7 @@ pub(crate) mod axes;
 pub mod bars;
 pub mod confusion;
 pub mod curves;
+pub mod gallery;
 pub mod psd;
 pub mod scatter;
 pub mod topomap;
@@ -34,6 +36,7 @@ pub mod tsne;
 pub use bars::{Bar, bars};
 pub use confusion::confusion;
 pub use curves::{Panel, Series, curves};
+pub use gallery::{Card, gallery};
 pub use psd::psd;
 pub use scatter::scatter;
 pub use scene::Scene;

@@ -1,12 +1,13 @@
 //! `mindreel video`: EEG in, clips out.
 
+use super::journey::{make_output, quoted, refuse_what_cannot_fit};
 use super::progress::{Progress, duration};
 use super::settings::SettingsFile;
 use super::{Float, Shell, stop};
 use crate::error::{Error, Result, bytes};
 use crate::files;
 use crate::generate::{Clip, Conditions, Folder, Run, Settings, Stage};
-use crate::gpu::{Class, Gpu};
+use crate::gpu::Gpu;
 use crate::media::{self, Format, Frames};
 use crate::signal::{Cut, Options, Recordings, Segments, Units};
 use serde_json::{Value, json};
@@ -204,7 +205,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
-    refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib)?;
+    let less = "try --dtype f16, a smaller --batch-size or size, --vae-tile 32";
+    refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib, less)?;
     make_output(&args.output)?;
 
     let stopped = stop::watch(shell.quiet)?;
@@ -351,41 +353,6 @@ fn refuse_clips_there(output: &Path, n_clips: usize, merged: &Merged) -> Result<
     Ok(())
 }
 
-/// Makes the folder and tries to write there now, not after an hour.
-fn make_output(output: &Path) -> Result<()> {
-    files::make_folder(output)?;
-    let probe = output.join(".write-test");
-    files::write_atomically(&probe, |w| w.write_all(b"").map_err(Error::write(&probe)))?;
-    std::fs::remove_file(&probe).map_err(Error::write(&probe))
-}
-
-/// On a software adapter the device's memory is the host's: more than is free cannot go well.
-fn refuse_what_cannot_fit(gpu: &Gpu, peak: u64, max_memory_gib: Option<f64>) -> Result<()> {
-    let limit = match max_memory_gib {
-        Some(gib) => (gib * (1_u64 << 30) as f64) as u64,
-        None if gpu.facts().class == Class::Software => {
-            // Where the system does not tell, nothing is refused.
-            let Ok(mut system) = sysinfo::System::new() else { return Ok(()) };
-            system.refresh_memory();
-            match system.available_memory() {
-                0 => return Ok(()),
-                available => available,
-            }
-        }
-        None => return Ok(()),
-    };
-    if peak <= limit {
-        return Ok(());
-    }
-    Err(Error::Limit {
-        what: "this run".into(),
-        needed: peak,
-        available_what:
-            "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
-        available: limit,
-    })
-}
-
 /// run.json: what was asked, what was made, where and how long it took.
 struct Report {
     path: PathBuf,
@@ -455,14 +422,9 @@ impl Report {
 
 /// The command line that makes this run again, every setting said aloud.
 fn command(args: &Args, merged: &Merged, run: &Run) -> String {
-    let quoted =
-        |text: String| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,+=:".contains(c)) {
-            true if !text.is_empty() => text,
-            _ => format!("'{}'", text.replace('\'', r"'\''")),
-        };
     let (settings, sizes) = (run.settings(), run.sizes());
     let mut words = vec!["mindreel".to_string(), "video".into()];
-    let mut flag = |name: &str, value: String| words.extend([format!("--{name}"), quoted(value)]);
+    let mut flag = |name: &str, value: String| words.extend([format!("--{name}"), quoted(&value)]);
     if let Some(eeg) = &args.eeg {
         flag("eeg", eeg.display().to_string());
         flag("rate", merged.options.sample_rate_hz.to_string());

@@ -90,6 +90,16 @@ impl CaptionFolder {
         &self.path
     }
 
+    /// Channels of the EEG it takes, where it takes EEG.
+    ///
+    /// Errors: a config that cannot be read.
+    pub fn n_chans(&self) -> Result<Option<usize>> {
+        let Some(eeg) = &self.eeg_encoder else { return Ok(None) };
+        let config = config_of(eeg, EEG_ENCODER)?;
+        let sizes = EegEncoderConfig::new(&config, Some(&checkpoint_of(eeg, EEG_ENCODER)?))?;
+        Ok(Some(sizes.n_chans))
+    }
+
     /// Statistics of the channels.
     ///
     /// Errors: [`Error::Format`] for tensors that are missing or none.

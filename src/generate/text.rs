@@ -12,8 +12,8 @@ use std::path::Path;
 /// What the text encoder of `folder` (its `text_encoder/` and `tokenizer/`) makes of texts: (tokens and width,
 /// `[texts, tokens, width]`).
 ///
-/// Errors: [`Error::Read`] and [`Error::Format`] for a folder that lacks them or holds another encoder; those of
-/// [`nn::open`].
+/// Errors: [`Error::Read`] and [`Error::Format`] for a folder that lacks them, holds another encoder or another model's
+/// tokenizer; those of [`nn::open`].
 pub fn encode_texts(
     gpu: &Gpu,
     folder: &Path,

@@ -118,15 +118,11 @@ struct Made {
 impl Made {
     /// Of at most so many tokens, of which `bytes` come first.
     fn new(most: usize, bytes: usize) -> Result<Made> {
-        let made = Made { tokens: Vec::new(), known: HashSet::new(), merges: Vec::new(), most, wanted: most };
-        made.within(most >= bytes + 8)
-    }
-
-    fn within(self, is_room: bool) -> Result<Made> {
-        match is_room {
-            true => Ok(self),
-            false => Err(too_small(self.wanted)),
+        if most < bytes + 8 {
+            return Err(too_small(most));
         }
+        let (tokens, known, merges) = (Vec::new(), HashSet::new(), Vec::new());
+        Ok(Made { tokens, known, merges, most, wanted: most })
     }
 
     /// That all places are taken.

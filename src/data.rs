@@ -16,6 +16,7 @@ pub mod pairs;
 
 mod clips;
 mod eeg_input;
+mod clips;
 mod examples;
 mod seed_dv;
 mod split;

@@ -16,7 +16,6 @@ pub mod pairs;
 
 mod clips;
 mod eeg_input;
-mod clips;
 mod examples;
 mod seed_dv;
 mod split;

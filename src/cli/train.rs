@@ -1,13 +1,12 @@
 //! `mindreel train`: models learn; what they reach stands beside chance and controls.
 
 mod classify;
-mod dynamics;
 mod clip_classifier;
+mod dynamics;
 mod fit;
 mod heads;
 mod pictures;
 mod report;
-mod vae;
 mod semantic;
 mod seq2seq;
 mod vae;
@@ -24,7 +23,6 @@ Examples:
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
   mindreel train seq2seq --data sim --vae runs/vae/model --output runs/seq2seq
   mindreel train dynamics --data sim --output runs/dynamics
-  mindreel train vae --data sim --output runs/vae --steps 2000
   mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
 
@@ -45,7 +43,6 @@ enum What {
     Semantic(Box<semantic::Args>),
     Seq2seq(Box<seq2seq::Args>),
     Dynamics(Box<dynamics::Args>),
-    Vae(Box<vae::Args>),
     ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
 }
@@ -58,7 +55,6 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Semantic(args) => semantic::run(args, shell),
         What::Seq2seq(args) => seq2seq::run(args, shell),
         What::Dynamics(args) => dynamics::run(args, shell),
-        What::Vae(args) => vae::run(args, shell),
         What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),
     }

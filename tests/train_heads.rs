@@ -140,13 +140,11 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The same run, cut off twice and gone on with, leaves the same bytes.
-fn resumes(what: &str, whole: &Path, more: &[&str], cuts: [&str; 2]) {
+/// The same run, cut off after some steps and gone on with, leaves the same bytes.
+fn resumes(what: &str, whole: &Path, more: &[&str], cut: &str) {
     let pieces = whole.with_extension("pieces");
-    for (nth, cut) in cuts.into_iter().enumerate() {
-        let more = [more, &["--stop-after", cut], if nth > 0 { &["--resume"] } else { &[] }].concat();
-        train(what, &pieces, &more).assert().code(130);
-    }
+    train(what, &pieces, &[more, &["--stop-after", cut]].concat()).assert().code(130);
+    refused(&mut train(what, &pieces, more), 3, "--resume goes on");
     train(what, &pieces, &[more, &["--resume"]].concat()).assert().success();
     let (whole, pieces) = (files(whole), files(&pieces));
     assert_eq!(whole.keys().collect::<Vec<_>>(), pieces.keys().collect::<Vec<_>>());
@@ -184,7 +182,7 @@ fn embeddings_are_learnt_and_found_among_forty() {
     assert!(log.lines().next().unwrap().contains("validation_cosine,validation_top1"), "{log}");
     let scaler = Checkpoint::open(whole.join("scaler.safetensors")).unwrap();
     assert_eq!(scaler.get("features.mean").unwrap().shape, [CHANNELS * 5]);
-    resumes("semantic", &whole, &more, ["20", "45"]);
+    resumes("semantic", &whole, &more, "70");
 }
 
 #[test]
@@ -200,7 +198,7 @@ fn motion_is_learnt() {
     let number = |name: &str| found[name].as_f64().unwrap();
     assert!(number("accuracy") > 0.7 && number("shuffled_pairs_accuracy") < 0.65, "{found}");
     assert!(number("majority_chance") < 0.6 && number("fast_from_flow") > 1.0, "{found}");
-    resumes("dynamics", &whole, &more, ["7", "14"]);
+    resumes("dynamics", &whole, &more, "31");
 }
 
 #[test]
@@ -243,7 +241,7 @@ fn what_is_trained_decodes_clips() {
     for name in ["mse", "mean_latent_mse", "shuffled_pairs_mse"] {
         assert!(found[name].as_f64().is_some_and(|v| v > 0.0 && v < 1e3), "{found}");
     }
-    resumes("seq2seq", &sequence, &small, ["2", "2"]);
+    resumes("seq2seq", &sequence, &small, "4");
     // Into one checkpoint: the sequence model, a network on samples for the words, another one for motion.
     let again = work.path().join("again");
     train("seq2seq", &again, &[&small[..], &["--into", &into]].concat()).assert().success();
@@ -265,7 +263,8 @@ fn what_is_trained_decodes_clips() {
 
     let eeg =
         SeedDv::open(&data_set().1, Units::Volts).unwrap().clips("sub1").unwrap().pick(&[400, 599]).unwrap();
-    let settings = Settings { num_inference_steps: 2, ..Settings::default() };
+    let settings =
+        Settings { num_inference_steps: 2, height: Some(8), width: Some(16), ..Settings::default() };
     let run = Run::new(&gpu, Folder::open(&model).unwrap(), settings.clone()).unwrap();
     let conditions = Conditions::from_eeg(&gpu, run.folder(), &settings, &eeg).unwrap();
     assert!(conditions.motion(1).is_some());
@@ -309,6 +308,49 @@ fn the_originals_form_is_there() {
         told.contains("\"validation-block\": 2") && told.contains("\"feature_form\": \"original\""),
         "{told}"
     );
+}
+
+#[test]
+fn captions_go_through_a_text_encoder() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let work = TempDir::new().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizer");
+    let model = work.path().join("sd");
+    std::fs::create_dir_all(model.join("tokenizer")).unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(golden.join(name), model.join("tokenizer").join(name)).unwrap();
+    }
+    let cases: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden.join("cases.json")).unwrap()).unwrap();
+    let config = serde_json::json!({
+        "_class_name": "CLIPTextModel",
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "max_position_embeddings": 12,
+        "vocab_size": cases["vocab_size"],
+    });
+    part(&model.join("text_encoder"), config);
+    let encoder = model.join("text_encoder");
+    std::fs::rename(encoder.join("diffusion_pytorch_model.safetensors"), encoder.join("model.safetensors"))
+        .unwrap();
+    let table = work.path().join("table.safetensors");
+    let prepare = |more: &[&str]| {
+        let mut command = mindreel();
+        command.args(["prepare", "text-embeddings", "--data"]).arg(&data_set().1);
+        command.arg("--output").arg(&table).arg("--text-encoder").arg(&model).args(more);
+        command
+    };
+    refused(&mut prepare(&[]), 3, "1st_10min.txt"); // the data set has no captions
+    prepare(&["--by", "class"]).assert().success();
+    let file = Checkpoint::open(&table).unwrap();
+    assert_eq!(file.get("embeddings").unwrap().shape, [40, 12, 8]);
+    assert_eq!(file.get("negative").unwrap().shape, [12, 8]);
+    let values = weights::to_f32(&file.get("embeddings").unwrap()).unwrap();
+    assert!(values.iter().all(|v| v.is_finite()) && values[..96] != values[96..192]);
 }
 
 #[test]

@@ -106,12 +106,31 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let data = world.path().join("sim");
     let told = |key: &str| manifest["simulation"][key].to_string();
     stages.run(&words![
-        "prepare", "simulate", "--output", &data, "--seed", told("seed"), "--snr", told("snr_db"), "--height",
-        told("height"), "--width", told("width"),
+        "prepare",
+        "simulate",
+        "--output",
+        &data,
+        "--seed",
+        told("seed"),
+        "--snr",
+        told("snr_db"),
+        "--height",
+        told("height"),
+        "--width",
+        told("width"),
     ])?;
     let noise = world.path().join("noise.npy");
     let eeg = data.join("EEG/sub1.npy");
-    stages.run(&words!["prepare", "noise", "--eeg", &eeg, "--output", &noise, "--seed", args.seed.to_string()])?;
+    stages.run(&words![
+        "prepare",
+        "noise",
+        "--eeg",
+        &eeg,
+        "--output",
+        &noise,
+        "--seed",
+        args.seed.to_string()
+    ])?;
 
     let picked = picked(args.clips);
     let set = SeedDv::open(&data, Units::Volts)?;
@@ -125,7 +144,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
     for (eeg, folder) in [(&eeg, "eeg"), (&noise, "noise")] {
         let mut words = words![
-            "video", "--eeg", eeg, "--clips", clips.join(","), "--model", &model, "--output", out(folder), "--seed",
+            "video",
+            "--eeg",
+            eeg,
+            "--clips",
+            clips.join(","),
+            "--model",
+            &model,
+            "--output",
+            out(folder),
+            "--seed",
             args.seed.to_string(),
         ];
         for (key, value) in manifest["decode"].as_object().into_iter().flatten() {
@@ -148,9 +176,20 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         stages.run(&words)?;
     }
     let table = stages.run(&words![
-        "eval", "video", "--pred", out("eeg"), "--truth", out("shown"), "--control",
-        format!("noise EEG={}", out("noise").display()), "--train", &data, "--classifier", model.join("classifier"),
-        "--output", out("scores"),
+        "eval",
+        "video",
+        "--pred",
+        out("eeg"),
+        "--truth",
+        out("shown"),
+        "--control",
+        format!("noise EEG={}", out("noise").display()),
+        "--train",
+        &data,
+        "--classifier",
+        model.join("classifier"),
+        "--output",
+        out("scores"),
     ])?;
     let names = class_names(&data)?;
     let captions: Vec<&str> =
@@ -192,7 +231,8 @@ fn model(args: &Args) -> Result<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(&shipped);
     let known = [shipped.clone(), built];
     known.into_iter().chain(beside).find(|folder| folder.join("manifest.json").is_file()).ok_or_else(|| {
-        let detail = "is neither here nor beside the program; run in the repository's folder, or give --model";
+        let detail =
+            "is neither here nor beside the program; run in the repository's folder, or give --model";
         Error::format(&shipped, detail)
     })
 }
@@ -203,8 +243,9 @@ fn manifest(model: &Path) -> Result<Value> {
     let manifest = read_json(&path)?;
     for key in ["seed", "snr_db", "height", "width"] {
         if !manifest["simulation"][key].is_number() {
-            let detail =
-                format!("has no number simulation.{key}; the demo wants a checkpoint of `mindreel train chain`");
+            let detail = format!(
+                "has no number simulation.{key}; the demo wants a checkpoint of `mindreel train chain`"
+            );
             return Err(Error::format(&path, detail));
         }
     }

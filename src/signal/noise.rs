@@ -1,7 +1,7 @@
 //! Noise in the place of EEG: what a decoder makes of a recording in which there is nothing to decode.
 
-use super::portable::Stream;
 use super::Real;
+use super::portable::Stream;
 use crate::error::{Error, Result};
 
 /// Every channel of every stretch of `data` `[…, channels, samples]` becomes white Gaussian noise of that channel's mean

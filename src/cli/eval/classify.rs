@@ -200,7 +200,7 @@ fn score(answers: &Answers, args: &Args) -> Result<Score> {
     let resamples = Resamples::new(truth.len(), args.resamples, args.seed);
     let share = |right: &dyn Fn(usize) -> bool| {
         let values: Vec<f64> = (0..truth.len()).map(|at| f64::from(u8::from(right(at)))).collect();
-        resamples.interval(&values)
+        resamples.share(&values)
     };
     let top1 = share(&|at| truth[at] == predicted[at]);
     let top5 = ranks.as_ref().filter(|_| *n_classes > 5).map(|ranks| share(&|at| ranks[at] < 5));

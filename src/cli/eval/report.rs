@@ -21,6 +21,9 @@ pub(super) struct Scores<'a> {
     pub table: &'a Table,
     pub pred: &'a [Frames],
     pub truth: &'a [&'a Frames],
+    /// What the judge of concepts takes each predicted clip for, and what it is.
+    pub classes: Option<&'a [usize]>,
+    pub labels: Option<&'a [usize]>,
     pub confusion: Option<&'a Confusion>,
     pub n_resamples: usize,
     pub seed: u64,
@@ -45,6 +48,10 @@ impl Scores<'_> {
         let p_values = self.table.p_values(self.seed);
         let mut told = self.table.summary(&intervals, &p_values);
         told["settings"] = self.settings.clone();
+        if let Some(classes) = self.classes {
+            told["predicted_classes"] = json!(classes);
+            told["labels"] = json!(self.labels);
+        }
         let cells = self.table.cells(&intervals, &p_values);
         if let Some(output) = output {
             files::make_folder_atomically(output, |folder| self.write(folder, &told, &cells))?;

@@ -86,20 +86,49 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         stages.run(&words).map(drop)
     };
     let simulation = words![
-        "prepare", "simulate", "--output", &data, "--seed", &seed, "--snr", args.snr.to_string(), "--height",
-        height.to_string(), "--width", width.to_string(), "--force",
+        "prepare",
+        "simulate",
+        "--output",
+        &data,
+        "--seed",
+        &seed,
+        "--snr",
+        args.snr.to_string(),
+        "--height",
+        height.to_string(),
+        "--width",
+        width.to_string(),
+        "--force",
     ];
     stage(simulation, &data.join("simulation.json"))?;
     let table = words![
-        "prepare", "text-embeddings", "--data", &data, "--output", &texts, "--words", TEXT_WIDTH, "--seed", &seed,
+        "prepare",
+        "text-embeddings",
+        "--data",
+        &data,
+        "--output",
+        &texts,
+        "--words",
+        TEXT_WIDTH,
+        "--seed",
+        &seed,
     ];
     stage(table, &texts)?;
     for (name, _) in CONFIGS {
         let run = out(name);
         let kind = if name == "classifier" { "clip-classifier" } else { name };
         let mut words = words![
-            "train", kind, "--data", &data, "--output", &run, "--config", out(&format!("configs/{name}.toml")),
-            "--seed", &seed, "--resume",
+            "train",
+            kind,
+            "--data",
+            &data,
+            "--output",
+            &run,
+            "--config",
+            out(&format!("configs/{name}.toml")),
+            "--seed",
+            &seed,
+            "--resume",
         ];
         let vae = out("vae/model");
         match name {

@@ -103,23 +103,21 @@ pub fn write_clip(folder: &Path, tokens: usize) -> Result<()> {
 pub fn write_bert(folder: &Path, tokens: usize) -> Result<()> {
     const SPECIAL: [&str; 4] = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let mut made = Made::new(tokens, 300)?;
-    made.add("[PAD]".into());
     // [UNK] is 100 in published vocabularies.
-    (0..99).for_each(|i| drop(made.add(format!("[unused{i}]"))));
-    SPECIAL.iter().for_each(|token| drop(made.add(token.to_string())));
-    let printable = ('!'..='~').filter(|c| !c.is_ascii_uppercase());
-    printable.for_each(|c| drop(made.add(c.into())));
-    ('0'..='9').chain('a'..='z').for_each(|c| drop(made.add(format!("##{c}"))));
-    WORDS.iter().for_each(|word| drop(made.add(word.to_string())));
-    for mark in ["", "##"] {
-        for (consonant, vowel) in CONSONANTS.chars().flat_map(|c| VOWELS.chars().map(move |v| (c, v))) {
-            made.add(format!("{mark}{consonant}{vowel}"));
-        }
-    }
-    for i in 99.. {
-        if !made.add(format!("[unused{i}]")) {
-            break;
-        }
+    let begin = std::iter::once("[PAD]".to_string()).chain((0..99).map(|i| format!("[unused{i}]")));
+    let printable = ('!'..='~').filter(|c| !c.is_ascii_uppercase()).map(String::from);
+    let inner = ('0'..='9').chain('a'..='z').map(|c| format!("##{c}"));
+    let pairs = || CONSONANTS.chars().flat_map(|c| VOWELS.chars().map(move |v| format!("{c}{v}")));
+    let tokens_of = |tokens: &[&str]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let known = begin
+        .chain(tokens_of(&SPECIAL))
+        .chain(printable)
+        .chain(inner)
+        .chain(tokens_of(&WORDS))
+        .chain(pairs())
+        .chain(pairs().map(|pair| format!("##{pair}")));
+    for token in known.chain((99..tokens).map(|i| format!("[unused{i}]"))) {
+        made.add(token);
     }
     files::make_folder(folder)?;
     let settings = json!({

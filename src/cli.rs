@@ -9,6 +9,7 @@ mod caption_images;
 mod captioning;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod forward;
 mod image;
@@ -98,6 +99,7 @@ enum Command {
     Init(init::Args),
     Prepare(prepare::Args),
     Forward(forward::Args),
+    Embed(embed::Args),
     Plot(plot::Args),
     Bench(bench::Args),
     Train(train::Args),
@@ -260,6 +262,7 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Init(args) => init::run(args, &shell),
         Command::Prepare(args) => prepare::run(args, &shell),
         Command::Forward(args) => forward::run(args, &shell),
+        Command::Embed(args) => embed::run(args, &shell),
         Command::Plot(args) => plot::run(args, &shell),
         Command::Bench(args) => bench::run(args, &shell),
         Command::Train(args) => train::run(args, &shell),

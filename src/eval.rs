@@ -4,12 +4,14 @@
 //! folders of clips ─clips─> pairs of Frames ─pictures─> SSIM, PSNR, MSE, hue of each pair
 //!                                └─preprocess─> judges (ViT, VideoMAE, CLIP, our classifier) ─nway─> right or wrong
 //! a number per clip ─interval─> mean, 95 % interval, p            video: all of it, for predictions, controls, baselines
+//! texts, pictures ─embed─> vectors
 //! ```
 //!
 //! Nothing here is drawn without a seed, and a draw depends on its own number alone: the same clips give the same
 //! scores on every machine.
 
 pub mod clips;
+pub mod embed;
 pub mod interval;
 pub mod judges;
 pub mod labels;

@@ -8,5 +8,5 @@ mod opt;
 
 pub use bert::BertTokenizer;
 pub use clip::ClipTokenizer;
-pub use made::{write_clip, write_opt};
+pub use made::{write_bert, write_clip, write_opt};
 pub use opt::OptTokenizer;

@@ -72,7 +72,7 @@ fn judges_see_what_transformers_processors_make() {
         ("videomae", Preprocess::videomae([16, 16])),
         ("clip", Preprocess::clip(16)),
     ] {
-        for (kind, [height, width]) in [[20, 31], [40, 23]].into_iter().enumerate() {
+        for (kind, [height, width]) in [[20, 31], [15, 12]].into_iter().enumerate() {
             let got = how.apply(&picture(height, width, 3), height, width).unwrap();
             let want = golden.values(&format!("{name}.{kind}"));
             let most = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -199,6 +199,9 @@ fn clips_are_scored_beside_their_baselines() {
         assert!(png::read(scores.join(format!("{sheet}.png"))).is_ok(), "{sheet}");
     }
     assert_eq!(told["metrics"]["hue"]["chance"], 90.0);
+    run("plot sheet truth pred noise --clips 3 --output sheet.png", folder);
+    let (sheet, _) = png::read(folder.join("sheet.png")).unwrap();
+    assert_eq!((sheet.height, sheet.width), (9 * (SIZE[0] + 2) + 2, FRAMES * (SIZE[1] + 2) + 2));
     // Again gives the same bytes, and nothing is overwritten unasked.
     let (text, code) = refused("eval video --pred pred --truth truth --output scores", folder);
     assert!(text.contains("--force") && code == 5, "{text}");

@@ -147,6 +147,7 @@ fn write_vocabulary(vocabulary: Vocabulary, folder: &Path) -> Result<()> {
             tokenizers::write_opt(folder, tokens, newline, has_image)
         }
         Vocabulary::Clip { tokens } => tokenizers::write_clip(folder, tokens),
+        Vocabulary::Bert { tokens } => tokenizers::write_bert(folder, tokens),
     }
 }
 

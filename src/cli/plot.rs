@@ -1,6 +1,7 @@
-//! `mindreel plot`: recordings, embeddings and tables as pictures.
+//! `mindreel plot`: recordings, embeddings, tables and clips as pictures.
 
 mod recording;
+mod sheet;
 mod table;
 mod tables;
 mod tsne;
@@ -20,7 +21,9 @@ Examples:
   mindreel plot topomap eeg.npy --output bands.png
   mindreel plot topomap eeg.npy --output alpha.png --band alpha
   mindreel plot tsne embeddings.npy --labels labels.npy --output tsne.png
+  mindreel plot tsne eeg.npy targets.npy --output both.png
   mindreel plot confusion confusion.csv --output confusion.png
+  mindreel plot sheet shown decoded --output sheet.png
   mindreel plot curves log.csv --output curves.png
   mindreel plot bars scores.csv --output bars.png
 
@@ -43,6 +46,7 @@ enum What {
     Confusion(tables::Confusion),
     Curves(tables::Curves),
     Bars(tables::Bars),
+    Sheet(sheet::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -54,6 +58,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Confusion(args) => tables::confusion(args, shell),
         What::Curves(args) => tables::curves(args, shell),
         What::Bars(args) => tables::bars(args, shell),
+        What::Sheet(args) => sheet::run(args, shell),
     }
 }
 

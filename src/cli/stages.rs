@@ -55,7 +55,7 @@ impl<'a> Stages<'a> {
             Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             Some(130) => Err(Error::Interrupted("what is finished is kept; the same command goes on".into())),
             Some(code) => Err(Error::Told(u8::try_from(code).unwrap_or(1))),
-            None => Err(Error::setting(&words[0].to_string_lossy(), "was ended by a signal")),
+            None => Err(Error::setting(words[0].to_string_lossy(), "was ended by a signal")),
         }
     }
 

@@ -2,14 +2,15 @@
 
 mod chain;
 mod classify;
-mod dynamics;
 mod clip_classifier;
+mod dynamics;
 mod fit;
 mod heads;
 mod pictures;
 mod report;
-mod vae;
 mod semantic;
+mod seq2seq;
+mod vae;
 
 use super::Shell;
 use crate::error::Result;
@@ -21,6 +22,7 @@ Examples:
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
   mindreel train vae --data sim --output runs/vae --steps 2000
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
+  mindreel train seq2seq --data sim --vae runs/vae/model --output runs/seq2seq
   mindreel train dynamics --data sim --output runs/dynamics
   mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
@@ -40,6 +42,7 @@ enum What {
     Compare(Box<classify::Args>),
     Vae(Box<vae::Args>),
     Semantic(Box<semantic::Args>),
+    Seq2seq(Box<seq2seq::Args>),
     Dynamics(Box<dynamics::Args>),
     ClipClassifier(Box<clip_classifier::Args>),
     Report(report::Args),
@@ -52,6 +55,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Compare(args) => classify::compare(args, shell),
         What::Vae(args) => vae::run(args, shell),
         What::Semantic(args) => semantic::run(args, shell),
+        What::Seq2seq(args) => seq2seq::run(args, shell),
         What::Dynamics(args) => dynamics::run(args, shell),
         What::ClipClassifier(args) => clip_classifier::run(args, shell),
         What::Report(args) => report::run(args, shell),

@@ -175,9 +175,10 @@ impl SeedDv {
             return Err(Error::format(&path, detail));
         }
         let repeat = if per_slot { CLIPS } else { 1 };
+        let fast_from = seed_dv::fast_from_of(&self.folder.join("meta_info"))?;
         let mut labels = Vec::with_capacity(n_blocks * BLOCK_CLIPS);
         for (at, &value) in array.data.iter().enumerate() {
-            let class = task.class(value).ok_or_else(|| {
+            let class = task.class_from(value, fast_from).ok_or_else(|| {
                 let (block, place) = (at / array.shape[1], at % array.shape[1]);
                 let detail = format!("holds {value} at [{block}, {place}], wanted {}", task.wanted());
                 Error::format(&path, detail)

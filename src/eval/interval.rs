@@ -43,6 +43,21 @@ impl Resamples {
         Resamples { n, drawn: (0..(n * count) as u64).map(draw).collect() }
     }
 
+    /// The same of shares between 0 and 1. Where every clip is wrong, or every one right, resamples cannot tell how
+    /// sure that is; the exact bound of a binomial does (Clopper and Pearson 1934): 1 - 0.025^(1/n) beside a 0.
+    ///
+    /// Panics as [`Resamples::interval`].
+    pub fn share(&self, values: &[f64]) -> Interval {
+        let interval = self.interval(values);
+        let bound = 1.0 - 0.025_f64.powf(1.0 / self.n as f64);
+        let all = |value: f64| values.iter().all(|&v| v == value);
+        match (all(0.0), all(1.0)) {
+            (true, false) => Interval { high: bound, ..interval },
+            (false, true) => Interval { low: 1.0 - bound, ..interval },
+            _ => interval,
+        }
+    }
+
     /// Mean and 95 % interval of a score. Without clips everything is NaN; without resamples the interval is the mean.
     ///
     /// Panics when there is not a value for each clip.
@@ -141,6 +156,18 @@ mod tests {
         assert!(endless.low == f64::INFINITY && endless.high == f64::INFINITY);
         assert!(Resamples::new(0, 10, 0).interval(&[]).mean.is_nan());
         assert_eq!(percentile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+    }
+
+    #[test]
+    fn none_of_forty_may_still_be_chance() {
+        let resamples = Resamples::new(40, 100, 0);
+        let none = resamples.share(&[0.0; 40]);
+        // binom.test(0, 40) in R.
+        assert!(none.low == 0.0 && (none.high - 0.088_097_3).abs() < 1e-6 && none.covers(0.025), "{none:?}");
+        let all = resamples.share(&[1.0; 40]);
+        assert!(all.high == 1.0 && (all.low - (1.0 - 0.088_097_3)).abs() < 1e-6);
+        let some: Vec<f64> = (0..40).map(|at| f64::from(u8::from(at % 4 == 0))).collect();
+        assert_eq!(resamples.share(&some), resamples.interval(&some));
     }
 
     #[test]

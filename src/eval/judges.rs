@@ -200,7 +200,7 @@ impl Judge {
 }
 
 /// Scales a vector to length 1; one of zeros stays.
-fn to_unit(row: &mut [f32]) {
+pub fn to_unit(row: &mut [f32]) {
     let length = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
         row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);

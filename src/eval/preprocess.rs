@@ -5,7 +5,9 @@
 //! ```
 //!
 //! The resize is Pillow's for bytes, bit for bit: a filter widened with the scale where a picture shrinks, weights in
-//! whole numbers of 22 bits, rows first and rounded to bytes, then columns (Pillow `src/libImaging/Resample.c`).
+//! whole numbers of 22 bits, along rows first and rounded to bytes, then along columns (Pillow 12
+//! `src/libImaging/Resample.c`; Pillow 13 goes along columns first where a picture shrinks much in height, which may
+//! differ by one of 255).
 //!
 //! Processors followed: huggingface/transformers 5 `ViTImageProcessor` (resize to the square, no crop, 0.5 and 0.5),
 //! `VideoMAEImageProcessor` and `CLIPImageProcessor` (shortest side, centre crop, their means and deviations).
@@ -58,7 +60,7 @@ impl Preprocess {
         Preprocess { size, filter: Filter::Bilinear, crop: false, mean: [0.5; 3], std: [0.5; 3] }
     }
 
-    /// `VideoMAEImageProcessor`: ImageNet's mean and deviation.
+    /// `VideoMAEImageProcessor` with ImageNet's mean and deviation, as the published checkpoints set it.
     pub fn videomae(size: [usize; 2]) -> Preprocess {
         let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
         Preprocess { size, filter: Filter::Bilinear, crop: true, mean, std }

@@ -1,11 +1,11 @@
 //! What a data set has shown: true clips with their classes, block by block.
 //!
 //! ```text
-//! DIR/Video/clips.npy [blocks, clips, frames, height, width, 3], or DIR/Video/Block0/1.gif ..
+//! DIR/Video/clips.npy or what else [`Clips`] reads
 //! DIR/meta_info/All_video_label.npy [blocks, 40] (a class of 1 to 40 for each slot of 5 clips) or [blocks, clips]
 //! ```
 
-use super::clips;
+use crate::data::Clips;
 use crate::error::{Error, Result};
 use crate::media::Frames;
 use crate::signal::npy;
@@ -33,60 +33,26 @@ impl Shown {
     /// go with them.
     pub fn open(folder: &Path, wants: impl Fn(usize) -> bool) -> Result<Shown> {
         let (labels, n_blocks) = labels(folder)?;
-        let video = folder.join("Video");
-        let array = video.join("clips.npy");
-        let mut blocks: Vec<(usize, Vec<Frames>)> = Vec::new();
-        if array.is_file() {
-            let read = npy::read::<f32>(&array, None)?;
-            let &[found, per_block, count, height, width, 3] = read.shape.as_slice() else {
-                let detail = format!("is {:?}, wanted [blocks, clips, frames, height, width, 3]", read.shape);
-                return Err(Error::format(&array, detail));
-            };
-            if found != n_blocks {
-                let detail = format!("holds {found} blocks, the labels are of {n_blocks}");
-                return Err(Error::format(&array, detail));
-            }
-            let size = count * height * width * 3;
-            for block in (0..found).filter(|&block| wants(block)) {
-                let values = &read.data[block * per_block * size..(block + 1) * per_block * size];
-                let clip = |values: &[f32]| {
-                    let rgb = values.iter().map(|&v| v as u8).collect();
-                    Frames::new(count, height, width, rgb, RATE_FPS)
-                };
-                blocks.push((block, values.chunks(size).map(clip).collect::<Result<_>>()?));
-            }
-        } else {
-            for block in (0..n_blocks).filter(|&block| wants(block)) {
-                let place = video.join(format!("Block{block}"));
-                if !place.is_dir() {
-                    let detail = format!(
-                        "holds neither clips.npy nor Block{block}; `mindreel prepare simulate` or `prepare clips` makes them"
-                    );
-                    return Err(Error::format(&video, detail));
-                }
-                blocks.push((block, clips::read(&place)?.into_iter().map(|clip| clip.frames).collect()));
-            }
+        let clips = Clips::open(folder)?;
+        let ([count, height, width], per_block) = (clips.shape(), clips.per_block());
+        let of_block = labels.len() / n_blocks;
+        if clips.n_blocks() != n_blocks || !per_block.is_multiple_of(of_block) {
+            let detail = format!(
+                "holds {} blocks of {per_block} clips, the labels are {n_blocks} blocks of {of_block}",
+                clips.n_blocks()
+            );
+            return Err(Error::format(clips.folder(), detail));
         }
-        let Some(per_block) = blocks.first().map(|(_, clips)| clips.len()) else {
-            return Err(Error::format(folder, format!("has blocks 0 to {}", n_blocks.saturating_sub(1))));
-        };
-        let of_block = labels.len() / n_blocks.max(1);
         let mut shown = Shown { clips: Vec::new(), labels: Vec::new(), per_block };
-        for (block, clips) in blocks {
-            if clips.len() != per_block || per_block % of_block.max(1) != 0 {
-                let detail = format!("block {block} has {} clips, its labels are {of_block}", clips.len());
-                return Err(Error::format(folder, detail));
+        for block in (0..n_blocks).filter(|&block| wants(block)) {
+            for number in 0..per_block {
+                let rgb = clips.clip(block, number)?;
+                shown.clips.push(Frames::new(count, height, width, rgb, RATE_FPS)?);
+                shown.labels.push(labels[block * of_block + number * of_block / per_block]);
             }
-            let per_label = per_block / of_block;
-            shown.labels.extend((0..per_block).map(|at| labels[block * of_block + at / per_label]));
-            shown.clips.extend(clips);
         }
-        let size = |clip: &Frames| [clip.count, clip.height, clip.width];
-        let first = size(&shown.clips[0]);
-        if let Some(other) = shown.clips.iter().find(|clip| size(clip) != first) {
-            let ([n, h, w], [m, y, x]) = (first, size(other));
-            let detail = format!("clips differ in size: {n} frames of {w} x {h}, {m} of {x} x {y}");
-            return Err(Error::format(&video, detail));
+        if shown.is_empty() {
+            return Err(Error::format(folder, format!("has blocks 0 to {}", n_blocks - 1)));
         }
         Ok(shown)
     }
@@ -157,7 +123,7 @@ mod tests {
         std::fs::create_dir(place.join("Video")).unwrap();
         npy::write(place.join("meta_info/All_video_label.npy"), &[2, 2], &[3.0_f64, 1.0, 40.0, 2.0]).unwrap();
         let missing = Shown::open(place, |_| true).unwrap_err().to_string();
-        assert!(missing.contains("neither clips.npy nor Block0"), "{missing}");
+        assert!(missing.contains("holds no clips"), "{missing}");
         let bytes: Vec<u8> = (0..2 * 4 * 3).collect();
         npy::write(place.join("Video/clips.npy"), &[2, 4, 1, 1, 1, 3], &bytes).unwrap();
         let all = Shown::open(place, |_| true).unwrap();

@@ -362,6 +362,21 @@ pub struct Scored {
     pub values: Vec<Vec<f64>>,
 }
 
+impl Scored {
+    /// The mean of several scores of the same clips, clip by clip; nothing of none.
+    pub fn mean(of: Vec<Scored>) -> Option<Scored> {
+        let n = of.len() as f64;
+        let mut of = of.into_iter();
+        let mut sum = of.next()?;
+        for other in of {
+            let pairs = sum.values.iter_mut().flatten().zip(other.values.iter().flatten());
+            pairs.for_each(|(sum, value)| *sum += value);
+        }
+        sum.values.iter_mut().flatten().for_each(|value| *value /= n);
+        Some(sum)
+    }
+}
+
 /// Everything that was scored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -380,7 +395,11 @@ impl Table {
     /// Mean and interval of each row and column: `[row][column]`.
     pub fn intervals(&self, n_resamples: usize, seed: u64) -> Vec<Vec<Interval>> {
         let resamples = Resamples::new(self.clips.len(), n_resamples, seed);
-        let of_row = |row: &Scored| row.values.iter().map(|values| resamples.interval(values)).collect();
+        let of_column = |(column, values): (&Column, &Vec<f64>)| match column.is_share {
+            true => resamples.share(values),
+            false => resamples.interval(values),
+        };
+        let of_row = |row: &Scored| self.columns.iter().zip(&row.values).map(of_column).collect();
         self.rows.iter().map(of_row).collect()
     }
 

@@ -34,6 +34,11 @@ pub enum Vocabulary {
         /// Tokens, start and end included.
         tokens: usize,
     },
+    /// BERT's, of so many tokens.
+    Bert {
+        /// Tokens, special ones included.
+        tokens: usize,
+    },
 }
 
 /// A checkpoint of several parts, without its weights.
@@ -148,9 +153,10 @@ fn opt_vocabulary(text: &Value, image: Option<&Value>) -> Vocabulary {
     }
 }
 
-/// The vocabulary that belongs into the folder of a model that stands alone, if it is a language model of OPT's kind.
+/// The vocabulary that belongs into the folder of a model that stands alone, if it is one of texts.
 pub fn vocabulary_of(part: &Part) -> Option<Vocabulary> {
     match part.class() {
+        "BertModel" => part.config["vocab_size"].as_u64().map(|n| Vocabulary::Bert { tokens: n as usize }),
         "OPTForCausalLM" => Some(opt_vocabulary(&part.config, None)),
         "Blip2ForConditionalGeneration" => {
             Some(opt_vocabulary(&part.config["text_config"], Some(&part.config["image_token_index"])))
@@ -183,6 +189,7 @@ impl Pipeline {
         let tokenizer = match self.vocabulary {
             Vocabulary::Opt { .. } => "GPT2Tokenizer",
             Vocabulary::Clip { .. } => "CLIPTokenizer",
+            Vocabulary::Bert { .. } => "BertTokenizer",
         };
         index["tokenizer"] = json!(["transformers", tokenizer]);
         index

@@ -9,6 +9,7 @@
 //!           All_video_obj_number.npy           [7, 200]  1, 2, 3 (many)
 //!           All_video_optical_flow_score.npy   [7, 200]  mean magnitude of the optical flow
 //!           class_names.txt                    40 lines; ours, for data with other concepts than SEED-DV's
+//!           fast_from_flow.txt                 a number; ours, where another flow than 1.799 is fast
 //! ```
 //!
 //! Source: Liu et al., "EEG2Video", NeurIPS 2024, and the arrays published with it. The names of the concepts are those
@@ -137,6 +138,8 @@ pub struct Meta {
     pub number: Option<Vec<u8>>,
     /// `[7 · 200]`: optical flow.
     pub flow: Option<Vec<f64>>,
+    /// From this optical flow on a clip is fast.
+    pub fast_from: f64,
 }
 
 /// What is told apart in the EEG-VP benchmark.
@@ -198,10 +201,15 @@ impl Task {
         }
     }
 
-    /// The class of a value of the array; `Ok(None)` for what is left out.
+    /// The class of a value of SEED-DV's array; `Ok(None)` for what is left out.
     pub fn class(self, value: f64) -> Option<Option<usize>> {
+        self.class_from(value, FAST_FLOW)
+    }
+
+    /// The same where another flow is fast: `fast_from` and above.
+    pub fn class_from(self, value: f64, fast_from: f64) -> Option<Option<usize>> {
         if self == Task::FastSlow {
-            return value.is_finite().then_some(Some(usize::from(value >= FAST_FLOW)));
+            return value.is_finite().then_some(Some(usize::from(value >= fast_from)));
         }
         if value.fract() != 0.0 || !(0.0..=40.0).contains(&value) {
             return None;
@@ -261,6 +269,7 @@ const NUMBER: Column = column(["All_video_obj_number.npy"; 2], 1.0, 3.0);
 const FLOW: Column = column(["All_video_optical_flow_score.npy"; 2], 0.0, 1e6);
 const LABEL: &str = "All_video_label.npy";
 const NAMES: &str = "class_names.txt";
+const FAST_FROM: &str = "fast_from_flow.txt";
 
 const fn column(names: [&'static str; 2], lowest: f64, highest: f64) -> Column {
     Column { names, lowest, highest }
@@ -277,6 +286,7 @@ impl Meta {
             human: None,
             number: None,
             flow: None,
+            fast_from: FAST_FLOW,
         }
     }
 
@@ -303,6 +313,7 @@ impl Meta {
         meta.human = bytes(&HUMAN)?;
         meta.number = bytes(&NUMBER)?;
         meta.flow = FLOW.read(&folder, false)?;
+        meta.fast_from = fast_from_of(&folder)?;
         meta.class_names = class_names_of(&folder)?;
         let has_columns = [&meta.colour, &meta.face, &meta.human, &meta.number].iter().any(|c| c.is_some());
         if !labels.exists() && !has_columns && meta.flow.is_none() {
@@ -328,6 +339,9 @@ impl Meta {
         }
         if let Some(flow) = &self.flow {
             FLOW.write(folder, flow)?;
+        }
+        if self.fast_from != FAST_FLOW {
+            write_fast_from(folder, self.fast_from)?;
         }
         if self.class_names != CLASS_NAMES {
             let path = folder.join(NAMES);
@@ -361,7 +375,7 @@ impl Meta {
             let detail = format!("needs {}, which is not there", task.file());
             Error::setting(format!("task {}", task.name()), detail)
         })?;
-        Ok(values.into_iter().map(|value| task.class(value).flatten()).collect())
+        Ok(values.into_iter().map(|value| task.class_from(value, self.fast_from).flatten()).collect())
     }
 }
 
@@ -378,6 +392,37 @@ pub struct Counts {
     pub n: usize,
     /// Accuracy of always giving the most frequent answer.
     pub majority_chance: f64,
+}
+
+/// From which optical flow on a clip is fast, by a `meta_info` folder: `fast_from_flow.txt`, or SEED-DV's median.
+///
+/// Errors: [`Error::Read`]; [`Error::Format`] for a file without a number above 0.
+pub fn fast_from_of(folder: &Path) -> Result<f64> {
+    let path = folder.join(FAST_FROM);
+    if !path.exists() {
+        return Ok(FAST_FLOW);
+    }
+    let text = String::from_utf8_lossy(&files::read_small(&path, MAX_NAMES_BYTES)?).trim().to_string();
+    let number = text.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
+    number.ok_or_else(|| {
+        Error::format(&path, format!("holds '{}', wanted a number above 0", text.escape_debug()))
+    })
+}
+
+/// Writes what [`fast_from_of`] reads.
+///
+/// Errors: [`Error::Write`].
+pub fn write_fast_from(folder: &Path, flow: f64) -> Result<()> {
+    let path = folder.join(FAST_FROM);
+    files::write_atomically(&path, |file| writeln!(file, "{flow}").map_err(Error::write(&path)))
+}
+
+/// Writes the optical flow of the clips, `[7 · 200]`, as SEED-DV has it.
+///
+/// Errors: [`Error::Write`]; [`Error::Shape`] for another number of clips.
+pub fn write_flow(folder: &Path, flow: &[f64]) -> Result<PathBuf> {
+    FLOW.write(folder, flow)?;
+    Ok(folder.join(FLOW.names[0]))
 }
 
 /// Names of the concepts of a `meta_info` folder: `class_names.txt`, or SEED-DV's own.

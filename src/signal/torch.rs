@@ -130,7 +130,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Array<f32>> {
         .iter()
         .zip(&strides)
         .try_fold(start, |at, (&axis, &stride)| at.checked_add(axis.saturating_sub(1).checked_mul(stride)?));
-    let storage_bytes = n.checked_mul(kind.size()).unwrap_or(usize::MAX);
+    let storage_bytes = n.saturating_mul(kind.size());
     if n_values > 0 && last.is_none_or(|last| last >= n) {
         return Err(wrong(format!("shape {shape:?} with strides {strides:?} goes beyond its {n} numbers")));
     }

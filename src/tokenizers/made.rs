@@ -4,8 +4,8 @@
 //! single bytes -> words of captions, letter by letter -> syllables, and syllables behind each other, until it is full
 //! ```
 //!
-//! The files are those of a published tokenizer: `vocab.json`, `merges.txt`, `tokenizer_config.json`. The text in them is
-//! not: what they split is not split as OPT or CLIP split it.
+//! The files are those of a published tokenizer: `vocab.json` and `merges.txt`, or `vocab.txt`, and
+//! `tokenizer_config.json`. The text in them is not: what they split is not split as OPT, CLIP or BERT split it.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -94,6 +94,38 @@ pub fn write_clip(folder: &Path, tokens: usize) -> Result<()> {
         "pad_token": end, "model_max_length": 77,
     });
     made.write(folder, &settings)
+}
+
+/// A tokenizer of BERT's kind, `vocab.txt`: the special tokens at their published places, printable characters, words,
+/// syllables, and places that are not used.
+///
+/// Errors: as [`write_opt`].
+pub fn write_bert(folder: &Path, tokens: usize) -> Result<()> {
+    const SPECIAL: [&str; 4] = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let mut made = Made::new(tokens, 300)?;
+    // [UNK] is 100 in published vocabularies.
+    let begin = std::iter::once("[PAD]".to_string()).chain((0..99).map(|i| format!("[unused{i}]")));
+    let printable = ('!'..='~').filter(|c| !c.is_ascii_uppercase()).map(String::from);
+    let inner = ('0'..='9').chain('a'..='z').map(|c| format!("##{c}"));
+    let pairs = || CONSONANTS.chars().flat_map(|c| VOWELS.chars().map(move |v| format!("{c}{v}")));
+    let tokens_of = |tokens: &[&str]| tokens.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let known = begin
+        .chain(tokens_of(&SPECIAL))
+        .chain(printable)
+        .chain(inner)
+        .chain(tokens_of(&WORDS))
+        .chain(pairs())
+        .chain(pairs().map(|pair| format!("##{pair}")));
+    for token in known.chain((99..tokens).map(|i| format!("[unused{i}]"))) {
+        made.add(token);
+    }
+    files::make_folder(folder)?;
+    let settings = json!({
+        "tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]", "cls_token": "[CLS]",
+        "sep_token": "[SEP]", "mask_token": "[MASK]", "pad_token": "[PAD]", "model_max_length": 512,
+    });
+    write_file(folder, "vocab.txt", &(made.tokens.join("\n") + "\n"))?;
+    write_file(folder, "tokenizer_config.json", &format!("{settings:#}\n"))
 }
 
 /// The character that stands for a byte in GPT-2's vocabularies: itself where it can be seen, another one elsewhere.
@@ -190,11 +222,15 @@ impl Made {
             ("merges.txt", merges),
             ("tokenizer_config.json", format!("{settings:#}\n")),
         ] {
-            let path = folder.join(name);
-            files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))?;
+            write_file(folder, name, &text)?;
         }
         Ok(())
     }
+}
+
+fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
 }
 
 fn too_small(tokens: usize) -> Error {
@@ -204,7 +240,7 @@ fn too_small(tokens: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizers::{ClipTokenizer, OptTokenizer};
+    use crate::tokenizers::{BertTokenizer, ClipTokenizer, OptTokenizer};
 
     #[test]
     fn opt_reads_what_was_written_at_any_size() {
@@ -241,11 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn bert_reads_what_was_written_at_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        for tokens in [308, 512, 30_522] {
+            write_bert(folder.path(), tokens).unwrap();
+            let tokenizer = BertTokenizer::open(folder.path()).unwrap();
+            assert_eq!((tokenizer.vocabulary_size(), tokenizer.pad_id()), (tokens, 0));
+            let ids = tokenizer.encode("A dog, a CAT", 16).unwrap();
+            assert_eq!((ids[0], ids[ids.len() - 1]), (101, 102));
+            assert!(ids.len() == 7 && !ids.contains(&100), "{ids:?}");
+            assert_eq!(tokenizer.encode("日本", 16).unwrap(), [101, 100, 100, 102]);
+        }
+    }
+
+    #[test]
     fn a_vocabulary_that_cannot_be_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert!(write_opt(folder.path(), 100, 10, true).is_err());
         assert!(write_opt(folder.path(), 0, 0, true).is_err());
         assert!(write_opt(folder.path(), 512, 600, true).is_err());
         assert!(write_clip(folder.path(), 300).is_err());
+        assert!(write_bert(folder.path(), 307).is_err());
     }
 }

@@ -253,10 +253,10 @@ impl Semantic {
             let nearer = (0..CLASSES)
                 .filter(|&c| near[c] > near[truth] || (near[c] == near[truth] && c < truth))
                 .count();
-            scores.top1 += f64::from(u8::from(nearer < 1)) / n;
-            scores.top5 += f64::from(u8::from(nearer < 5)) / n;
+            scores.top1 += f64::from(u8::from(nearer < 1));
+            scores.top5 += f64::from(u8::from(nearer < 5));
         }
-        scores
+        Scores { top1: scores.top1 / n, top5: scores.top5 / n, ..scores }
     }
 }
 

@@ -13,12 +13,16 @@
 use super::classify::shuffled;
 use super::fit::Batches;
 use super::heads::{Sets, draw};
+use super::vae;
+use crate::data::Clips;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Seq2Seq, Seq2SeqConfig};
-use crate::nn::{Weights, loss};
-use crate::tensor::Tensor;
+use crate::models::{self, Config, Halves, Seq2Seq, Seq2SeqConfig, Vae, VaeConfig};
+use crate::nn::{self, Precision, Weights, loss};
+use crate::signal::seed_dv::BLOCK_CLIPS;
+use crate::tensor::{DType, Tensor};
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// How it learns, beside what every run has.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +46,77 @@ pub struct Report {
     pub mean_latent_mse: f64,
     /// Of the same predictions, each beside another clip drawn at random.
     pub shuffled_pairs_mse: f64,
+}
+
+/// What gives the latents.
+pub struct Encoded {
+    folder: PathBuf,
+    config: VaeConfig,
+}
+
+/// Frames through the autoencoder at once.
+const FRAMES: usize = 16;
+
+impl Encoded {
+    /// Looks for an autoencoder in a folder, or in its `vae/` or `model/`.
+    ///
+    /// Errors: [`Error::Format`] where there is none; those of its config.
+    pub fn find(folder: &Path) -> Result<Encoded> {
+        let places = [folder.to_path_buf(), folder.join("vae"), folder.join("model")];
+        let Some(folder) = places.into_iter().find(|place| place.join("config.json").is_file()) else {
+            std::fs::read_dir(folder).map_err(Error::read(folder))?;
+            return Err(Error::format(folder, "holds no autoencoder: wanted config.json, vae/ or model/"));
+        };
+        let config = Config::open(folder.join("config.json"))?;
+        let name = config.architecture()?;
+        if name != "AutoencoderKL" {
+            return Err(Error::format(config.path(), format!("wanted AutoencoderKL, got '{name}'")));
+        }
+        Ok(Encoded { config: VaeConfig::new(&config)?, folder })
+    }
+
+    /// What its latents are multiplied by for the denoiser.
+    pub fn scaling_factor(&self) -> f64 {
+        self.config.scaling_factor
+    }
+
+    /// Channels, height and width of a frame's latents.
+    ///
+    /// Errors: [`Error::Format`] for pictures that do not halve evenly.
+    pub fn latent_shape(&self, clips: &Clips) -> Result<[usize; 3]> {
+        let ([_, height, width], scale) = (clips.shape(), self.config.downscale());
+        if !height.is_multiple_of(scale) || !width.is_multiple_of(scale) || height * width == 0 {
+            let detail =
+                format!("pictures of {width} x {height}, wanted multiples of the autoencoder's {scale}");
+            return Err(Error::format(clips.folder(), detail));
+        }
+        Ok([self.config.latent_channels, height / scale, width / scale])
+    }
+
+    /// The posterior's means times `scale` of clips counted over the recording: `[clips, frames, c, h, w]`.
+    ///
+    /// Errors: those of the model's file and of [`Clips::clip`].
+    pub fn latents(
+        &self,
+        gpu: &Gpu,
+        precision: Precision,
+        clips: &Clips,
+        chosen: &[usize],
+        scale: f64,
+    ) -> Result<Vec<f32>> {
+        let checkpoint = models::architecture("AutoencoderKL")?.checkpoint(&self.folder)?;
+        let load = |weights: &Weights| Vae::load(weights, &self.config, Halves::Both);
+        let vae = nn::open(gpu, checkpoint, precision, load)?.model;
+        let places: Vec<(usize, usize)> =
+            chosen.iter().map(|clip| (clip / BLOCK_CLIPS, clip % BLOCK_CLIPS)).collect();
+        let mut all = Vec::new();
+        for some in vae::frames(clips, &places).chunks(FRAMES) {
+            let (mean, _) = vae.encode(&vae::pixels(gpu, clips, some)?.cast(vae.dtype())?)?;
+            let mean = mean.cast(DType::F32)?.permute(&[0, 3, 1, 2])?;
+            all.extend(mean.to_vec()?.into_iter().map(|v| (f64::from(v) * scale) as f32));
+        }
+        Ok(all)
+    }
 }
 
 /// A sequence model's training data.

@@ -100,6 +100,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         files::make_folder_atomically(output, |folder| {
             put(folder, MARK, &format!("{told:#}\n"))?;
             put(folder, "table.md", &report::markdown(&cells))?;
+            let mut body = String::new();
             for (answers, score) in all.iter().zip(&scored) {
                 let name = &answers.name;
                 put(folder, &format!("classes-{name}.csv"), &score.classes_csv())?;
@@ -109,10 +110,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
                     100.0 * score.top1.mean,
                     100.0 * score.uniform.max(score.confusion.majority())
                 );
-                report::plot_of(&score.confusion, &title)?
-                    .save(folder.join(format!("confusion-{name}.png")))?;
+                put(folder, &format!("confusion-{name}.csv"), &score.confusion_csv())?;
+                let picture = folder.join(format!("confusion-{name}.png"));
+                report::plot_of(&score.confusion, &title)?.save(&picture)?;
+                let picture = report::image_of(&picture, "who is taken for whom")?;
+                body += &format!("<h2>{}</h2>\n{picture}\n", report::escaped(name));
             }
-            Ok(())
+            let intro = "Every accuracy: mean [95 % bootstrap interval]. Chance: one class as likely as another. \
+                         Commonest: always the commonest class. p: share of permutations of the labels that score as \
+                         well.";
+            put(folder, "report.html", &report::page("Predicted classes", intro, &cells, &body))
         })?;
         told["output"] = json!(output.display().to_string());
     }
@@ -193,7 +200,7 @@ fn score(answers: &Answers, args: &Args) -> Result<Score> {
     let resamples = Resamples::new(truth.len(), args.resamples, args.seed);
     let share = |right: &dyn Fn(usize) -> bool| {
         let values: Vec<f64> = (0..truth.len()).map(|at| f64::from(u8::from(right(at)))).collect();
-        resamples.interval(&values)
+        resamples.share(&values)
     };
     let top1 = share(&|at| truth[at] == predicted[at]);
     let top5 = ranks.as_ref().filter(|_| *n_classes > 5).map(|ranks| share(&|at| ranks[at] < 5));
@@ -227,6 +234,16 @@ impl Score {
             "classes": self.confusion.classes(),
             "confusion": self.confusion.counts.chunks(answers.n_classes).collect::<Vec<_>>(),
         })
+    }
+
+    /// As `mindreel plot confusion` takes it.
+    fn confusion_csv(&self) -> String {
+        let line = |cells: Vec<String>| cells.join(",") + "\n";
+        let mut text = line((0..self.confusion.n_classes).map(|class| class.to_string()).collect());
+        for row in self.confusion.counts.chunks(self.confusion.n_classes) {
+            text += &line(row.iter().map(u64::to_string).collect());
+        }
+        text
     }
 
     fn classes_csv(&self) -> String {

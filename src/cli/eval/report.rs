@@ -21,6 +21,9 @@ pub(super) struct Scores<'a> {
     pub table: &'a Table,
     pub pred: &'a [Frames],
     pub truth: &'a [&'a Frames],
+    /// What the judge of concepts takes each predicted clip for, and what it is.
+    pub classes: Option<&'a [usize]>,
+    pub labels: Option<&'a [usize]>,
     pub confusion: Option<&'a Confusion>,
     pub n_resamples: usize,
     pub seed: u64,
@@ -45,6 +48,10 @@ impl Scores<'_> {
         let p_values = self.table.p_values(self.seed);
         let mut told = self.table.summary(&intervals, &p_values);
         told["settings"] = self.settings.clone();
+        if let Some(classes) = self.classes {
+            told["predicted_classes"] = json!(classes);
+            told["labels"] = json!(self.labels);
+        }
         let cells = self.table.cells(&intervals, &p_values);
         if let Some(output) = output {
             files::make_folder_atomically(output, |folder| self.write(folder, &told, &cells))?;
@@ -116,21 +123,14 @@ impl Scores<'_> {
     /// One page, everything inside it.
     fn page(&self, cells: &[Vec<String>], sheets: &[Sheet], folder: &Path) -> Result<String> {
         let column = &self.table.columns[self.rank_by];
-        let mut body = format!(
-            "<h1>Decoded clips against what was shown</h1>\n<p>{} clips; {} against {}. Every cell: mean [95&nbsp;% \
-             bootstrap interval over clips]. Chance: what answers at random reach. p: one-sided sign-flip test of the \
-             predictions against shuffled pairs.</p>\n",
+        let intro = format!(
+            "{} clips; {} against {}. Every cell: mean [95 % bootstrap interval over clips]. Chance: what answers at random \
+             reach. p: one-sided sign-flip test of the predictions against shuffled pairs.",
             self.table.clips.len(),
-            escaped(self.settings["pred"].as_str().unwrap_or_default()),
-            escaped(self.settings["truth"].as_str().unwrap_or_default())
+            self.settings["pred"].as_str().unwrap_or_default(),
+            self.settings["truth"].as_str().unwrap_or_default()
         );
-        body += "<table>\n";
-        for (at, line) in cells.iter().enumerate() {
-            let tag = if at == 0 { "th" } else { "td" };
-            let cells: String = line.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
-            body += &format!("<tr>{cells}</tr>\n");
-        }
-        body += "</table>\n";
+        let mut body = String::new();
         for sheet in sheets {
             let title = match sheet.name {
                 "all" => "All clips".to_string(),
@@ -152,16 +152,27 @@ impl Scores<'_> {
             );
         }
         if self.confusion.is_some() {
-            let path = folder.join("confusion.png");
-            let picture = files::read_small(&path, 64 << 20)?;
-            body += &format!("<h2>Which class decoded clips show</h2>\n{}\n", image(&picture, "confusion"));
+            let picture = image_of(&folder.join("confusion.png"), "confusion")?;
+            body += &format!("<h2>Which class decoded clips show</h2>\n{picture}\n");
         }
         body += &format!("<h2>Settings</h2>\n<pre>{}</pre>\n", escaped(&format!("{:#}", self.settings)));
-        Ok(format!(
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Decoded clips</title>\n<style>{STYLE}</style>\n\
-             <body>\n{body}</body>\n</html>\n"
-        ))
+        Ok(page("Decoded clips against what was shown", &intro, cells, &body))
     }
+}
+
+/// A page of its own: a title, a sentence, a table, and what follows it.
+pub(super) fn page(title: &str, intro: &str, cells: &[Vec<String>], body: &str) -> String {
+    let mut table = String::new();
+    for (at, line) in cells.iter().enumerate() {
+        let tag = if at == 0 { "th" } else { "td" };
+        let cells: String = line.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
+        table += &format!("<tr>{cells}</tr>\n");
+    }
+    let (title, intro) = (escaped(title), escaped(intro));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+         <body>\n<h1>{title}</h1>\n<p>{intro}</p>\n<table>\n{table}</table>\n{body}</body>\n</html>\n"
+    )
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}\
@@ -177,6 +188,13 @@ pub(super) fn plot_of(confusion: &Confusion, title: &str) -> Result<plot::Scene>
 /// A picture inside the page.
 fn image(png: &[u8], alt: &str) -> String {
     format!("<img alt=\"{}\" src=\"data:image/png;base64,{}\">", escaped(alt), base64(png))
+}
+
+/// The same of a file.
+///
+/// Errors: [`Error::Read`].
+pub(super) fn image_of(path: &Path, alt: &str) -> Result<String> {
+    Ok(image(&files::read_small(path, 64 << 20)?, alt))
 }
 
 pub(super) fn escaped(text: &str) -> String {

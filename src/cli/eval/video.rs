@@ -4,7 +4,7 @@ use super::report;
 use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result};
-use crate::eval::video::{Metric, Questions, SHUFFLED, Scorer, Seen, Table};
+use crate::eval::video::{Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table};
 use crate::eval::{Clip, Confusion, Judge, Shown, clips, judges, labels};
 use crate::files;
 use crate::media::Frames;
@@ -27,7 +27,7 @@ Metrics:
   class                     a ClipClassifier of `mindreel train clip-classifier`: top-1 and top-5 against --labels
 Every mean has a 95 % bootstrap interval over clips. p: one-sided sign-flip test against shuffled pairs.
 
-Rows beside the predictions: the truth against itself, the predictions paired with other clips, with --train the mean clip
+Rows beside the predictions: the truth against itself, the predictions in another order (200 pairs or more), with --train the mean clip
 and the mean clip of the class; and each --control.
 
 Examples:
@@ -198,8 +198,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     }
 
     let stopped = stop::watch(shell.quiet)?;
-    // The truth, every origin, the two means: looked at and scored.
-    let n_steps = truth.len() * (2 * origins.len() + 1 + baselines.len());
+    // The truth is looked at, every origin looked at and scored, every baseline scored.
+    let n_shuffles = if baselines.contains(&"shuffled") { n_shuffles(truth.len()) } else { 0 };
+    let n_plain = baselines.iter().filter(|&&name| name != "shuffled").count();
+    let n_steps = truth.len() * (2 * origins.len() + 1 + n_plain + n_shuffles);
     let mut progress = Progress::new(shell.quiet, "clips", n_steps as u64);
     let mut done = 0;
     let mut step = || {
@@ -225,44 +227,44 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let means = means(args, &baselines, learnt.as_ref(), &shown, labels.as_deref(), &scorer)?;
 
     let mut rows = Vec::new();
-    let mut score = |name: &str, clips: &[&Frames], seen: &[&Seen]| -> Result<()> {
-        rows.push(scorer.score(name, clips, seen, &mut step)?);
-        Ok(())
-    };
     for origin in &origins {
-        score(
-            &origin.name,
-            &origin.clips.iter().collect::<Vec<_>>(),
-            &origin.seen.iter().collect::<Vec<_>>(),
-        )?;
+        let (clips, seen): (Vec<_>, Vec<_>) = origin.clips.iter().zip(&origin.seen).unzip();
+        rows.push(scorer.score(&origin.name, &clips, &seen, &mut step)?);
     }
     if baselines.contains(&"shuffled") && truth.len() > 1 {
-        let order = others(truth.len(), args.seed);
         let first = &origins[0];
-        let clips: Vec<&Frames> = order.iter().map(|&at| &first.clips[at]).collect();
-        let same = |clip: &Frames, other: &Frames| (clip.height, clip.width) == (other.height, other.width);
-        if clips.iter().zip(&shown).all(|(clip, other)| same(clip, other)) {
-            score(SHUFFLED, &clips, &order.iter().map(|&at| &first.seen[at]).collect::<Vec<_>>())?;
+        let size = |clip: &Frames| (clip.height, clip.width);
+        if shown.iter().all(|clip| size(clip) == size(shown[0])) {
+            let mut shuffles = Vec::new();
+            for nth in 0..n_shuffles {
+                let order = shuffled(truth.len(), args.seed, nth as u64);
+                let clips: Vec<&Frames> = order.iter().map(|&at| &first.clips[at]).collect();
+                let seen: Vec<&Seen> = order.iter().map(|&at| &first.seen[at]).collect();
+                shuffles.push(scorer.score(SHUFFLED, &clips, &seen, &mut step)?);
+            }
+            rows.extend(Scored::mean(shuffles));
         } else {
             shell.note("warning: clips differ in size, so that pairs cannot be shuffled");
         }
     }
     for (name, picked) in &means {
         let (clips, seen): (Vec<&Frames>, Vec<&Seen>) = picked.iter().map(|both| (&both.0, &both.1)).unzip();
-        score(name, &clips, &seen)?;
+        rows.push(scorer.score(name, &clips, &seen, &mut step)?);
     }
     if baselines.contains(&"truth") {
-        score("truth", &shown, &scorer.truth_seen().iter().collect::<Vec<_>>())?;
+        let seen: Vec<&Seen> = scorer.truth_seen().iter().collect();
+        rows.push(scorer.score("truth", &shown, &seen, &mut step)?);
     }
     progress.finish();
 
     let names = truth.iter().map(|clip| clip.name.clone()).collect();
     let table = Table { columns: scorer.columns().to_vec(), clips: names, rows };
-    let confusion = match (&labels, scorer.classes(&origins[0].seen.iter().collect::<Vec<_>>())) {
+    let classes = scorer.classes(&origins[0].seen.iter().collect::<Vec<_>>());
+    let confusion = match (&labels, &classes) {
         (Some(labels), Some(classes)) => {
             let n_classes =
                 judges.iter().find(|judge| judge.kind() == judges::Kind::Concept).map_or(0, Judge::n_classes);
-            Some(Confusion::new(labels, &classes, n_classes)?)
+            Some(Confusion::new(labels, classes, n_classes)?)
         }
         _ => None,
     };
@@ -270,6 +272,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         table: &table,
         pred: &origins[0].clips,
         truth: &shown,
+        classes: classes.as_deref(),
+        labels: labels.as_deref(),
         confusion: confusion.as_ref(),
         n_resamples: args.resamples,
         seed: args.seed,
@@ -517,13 +521,20 @@ fn means(
     Ok(found)
 }
 
-/// An order in which nothing stays in its place: a cycle through all, drawn by seed (Sattolo).
-fn others(n: usize, seed: u64) -> Vec<usize> {
+/// Pairs that are shuffled at least: of fewer clips several orders are taken, so that chance shows.
+const SHUFFLED_PAIRS: usize = 200;
+
+fn n_shuffles(n_clips: usize) -> usize {
+    SHUFFLED_PAIRS.div_ceil(n_clips)
+}
+
+/// 0..n in an order of its own for each seed and number (Fisher and Yates).
+fn shuffled(n: usize, seed: u64, nth: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
-    let start = splitmix64(seed ^ splitmix64(0x0073_6875));
+    let mut state = splitmix64(seed ^ splitmix64(0x7368_7566 + nth));
     for last in (1..n).rev() {
-        let draw = splitmix64(start.wrapping_add(last as u64));
-        order.swap(last, ((u128::from(draw) * last as u128) >> 64) as usize);
+        state = splitmix64(state);
+        order.swap(last, ((u128::from(state) * (last as u128 + 1)) >> 64) as usize);
     }
     order
 }
@@ -533,15 +544,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_stays_in_its_place() {
-        for n in [2, 3, 17, 200] {
-            let order = others(n, 5);
-            assert!(order.iter().enumerate().all(|(at, &other)| at != other));
-            let mut sorted = order.clone();
+    fn orders_are_drawn_by_seed_and_number() {
+        for n in [1, 2, 17, 200] {
+            let mut sorted = shuffled(n, 5, 0);
             sorted.sort_unstable();
             assert!(sorted.into_iter().eq(0..n));
         }
-        assert_ne!(others(50, 0), others(50, 1));
+        assert_ne!(shuffled(50, 0, 0), shuffled(50, 1, 0));
+        assert_ne!(shuffled(50, 0, 0), shuffled(50, 0, 1));
+        assert_eq!([1, 40, 200, 999].map(n_shuffles), [200, 5, 1, 1]);
     }
 
     #[test]

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 /// Vectors as points, neighbours near each other
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Vectors [n, ...], 4 to 4096 of them
-    #[arg(value_name = "FILE.npy")]
-    file: PathBuf,
+    /// Vectors [n, ...], 4 to 4096 of them; several files, such as EEG's embeddings and their targets, share one plane
+    #[arg(value_name = "FILE.npy", required = true)]
+    files: Vec<PathBuf>,
 
-    /// Class of every vector [n], whole numbers from 0, at most 40 different ones
+    /// Class of every vector [n], whole numbers from 0, at most 40 different ones [default: a class for each file]
     #[arg(long, value_name = "FILE.npy")]
     labels: Option<PathBuf>,
 
@@ -42,20 +42,38 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     args.output.check()?;
-    let vectors = npy::read::<f32>(&args.file, None)?;
-    let [n, ref rest @ ..] = vectors.shape[..] else {
-        return Err(Error::format(&args.file, "is a single number, wanted [n, ...]"));
-    };
-    if rest.is_empty() {
-        return Err(Error::format(&args.file, format!("shape [{n}], wanted vectors, [n, ...]")));
+    let (mut vectors, mut width, mut files) = (Vec::new(), None, Vec::new());
+    for (nth, path) in args.files.iter().enumerate() {
+        let array = npy::read::<f32>(path, None)?;
+        let [n, ref rest @ ..] = array.shape[..] else {
+            return Err(Error::format(path, "is a single number, wanted [n, ...]"));
+        };
+        if rest.is_empty() {
+            return Err(Error::format(path, format!("shape [{n}], wanted vectors, [n, ...]")));
+        }
+        let d: usize = rest.iter().product();
+        let wanted = *width.get_or_insert(d);
+        if d != wanted {
+            let detail = format!("vectors of {d}, those of {} are of {wanted}", args.files[0].display());
+            return Err(Error::format(path, detail));
+        }
+        vectors.extend(array.data);
+        files.extend(std::iter::repeat_n(nth, n));
     }
-    let classes = args.labels.as_deref().map_or(Ok(Vec::new()), |path| labels(path, n))?;
+    let (n, d) = (files.len(), width.unwrap_or(0));
+    let (classes, names) = match &args.labels {
+        Some(path) => (labels(path, n)?, args.names.clone()),
+        None if args.files.len() == 1 => (Vec::new(), Vec::new()),
+        None => {
+            let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (files, args.files.iter().map(stem).collect())
+        }
+    };
     let options = tsne::Options { perplexity: args.perplexity, steps: args.steps, seed: args.seed };
     let mut progress = Progress::new(shell.quiet, "t-SNE", args.steps as u64);
-    let d = rest.iter().product();
-    let (points, divergence) = plot::tsne(&vectors.data, d, options, |step| progress.set(step as u64))?;
+    let (points, divergence) = plot::tsne(&vectors, d, options, |step| progress.set(step as u64))?;
     progress.finish();
-    let scene = plot::scatter(&args.output.title(&args.file), &points, &classes, &args.names)?;
+    let scene = plot::scatter(&args.output.title(&args.files[0]), &points, &classes, &names)?;
     args.output.write(
         &scene,
         shell,

@@ -59,7 +59,7 @@ const CONFIGS: [(&str, &str); 6] = [
 const DECODE: &str = include_str!("../../../configs/demo/decode.toml");
 
 /// Height and width of the clips.
-const SIZE: [usize; 2] = [40, 64];
+const SIZE: [usize; 2] = [32, 48];
 const QUICK_SIZE: [usize; 2] = [16, 24];
 /// Width of the text embeddings.
 const TEXT_WIDTH: &str = "64";

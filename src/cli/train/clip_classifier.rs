@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     common.keep(&args.fit.model(), &config, None, &fit.result()?)?;
     let ranks = clip_classifier::ranks(&fit.weights(), &config, &tested, LOOK)?;
     let right: Vec<f64> = ranks.iter().map(|&rank| f64::from(u8::from(rank == 0))).collect();
-    let interval = Resamples::new(right.len(), RESAMPLES, seed).interval(&right);
+    let interval = Resamples::new(right.len(), RESAMPLES, seed).share(&right);
     let model = args.fit.model();
     let chance = 1.0 / CLASSES as f64;
     let text = format!(

@@ -6,7 +6,7 @@
 mod binary;
 mod common;
 
-use binary::{init, json, mindreel, refusal};
+use binary::{init, json, mindreel, outcome, refusal};
 use common::gpu;
 use mindreel::gpu::Gpu;
 use mindreel::media::{picture, resize};
@@ -152,7 +152,7 @@ fn pictures_are_captioned_as_blip2_generates() {
         "3",
     ]));
     let paths = picture::list(&images).unwrap();
-    let (mean, std) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+    let (mean, std) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
     let mut pixels = Vec::new();
     for path in &paths {
         let picture = picture::read(path).unwrap();
@@ -172,6 +172,20 @@ fn pictures_are_captioned_as_blip2_generates() {
         assert!(rest.iter().all(|&id| id == 1), "{rest:?}");
     }
     assert_eq!(run["items"][1]["name"], "grey.jpg");
+    // The data set's captions are made the same way.
+    let set = folder.path().join("set");
+    let prepared = json(
+        mindreel()
+            .args(["prepare", "captions", "--max-new-tokens", "8", "--images"])
+            .arg(&images)
+            .arg("--model")
+            .arg(&model)
+            .arg("--output")
+            .arg(&set),
+    );
+    assert_eq!(ids(&prepared), ids(&run));
+    let captions = data::pairs::Captions::open(set.join("captions.json")).unwrap();
+    assert_eq!(captions.get("noise.png", 2), run["items"][2]["captions"][0]["text"].as_str());
 }
 
 #[test]
@@ -279,6 +293,18 @@ fn mistakes_are_told_in_one_line() {
     told(refused(&eeg, &[], 3), "a tokenizer of 2000 tokens, the language model has embeddings for 512");
     std::fs::remove_dir_all(model.join("tokenizer")).unwrap();
     told(refused(&eeg, &[], 3), "has no tokenizer");
+}
+
+#[test]
+fn help_shows_examples_and_info_knows_the_folder() {
+    for command in ["caption", "caption-images", "image", "reconstruct"] {
+        let (code, stdout, _) = outcome(mindreel().args([command, "--help"]));
+        assert!(code == 0 && stdout.contains(&format!("mindreel {command}")), "{command}");
+    }
+    let (_folder, model, _) = eeg_folder();
+    let (code, stdout, _) = outcome(mindreel().arg("info").arg(&model));
+    assert!(code == 0 && stdout.contains("NeuroVisionPipeline"), "{stdout}");
+    assert!(stdout.contains("but for the image encoder's") && stdout.contains("std"), "{stdout}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::captioning::{Captions, DecodingFlags, settle, told};
 use super::journey::{RunFile, make_output, refuse_there};
 use super::progress::duration;
 use super::{Number, Shell, stop};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::{CaptionFolder, CaptionRun, Source};
 use crate::media::picture;
 use serde_json::json;
@@ -20,15 +20,20 @@ Examples:
   mindreel caption-images photos --model blip2-opt-2.7b --dtype int8 --num-beams 4 --num-return-sequences 2
   mindreel caption-images photos --model blip2-opt-2.7b --prompt 'Question: what is this? Answer:'
 
-With --output: captions.json (name of the picture to its best caption) and run.json (all captions with their scores).";
+With --output: captions.json (name of the picture to its best caption) and run.json (all captions with their scores).
+`mindreel prepare captions --images DIR` is the same: training and scoring read that captions.json.";
 
 /// Describe pictures in words, by BLIP-2
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Folder of .jpg and .png, or one such file
-    #[arg(value_name = "DIR|FILE")]
-    images: PathBuf,
+    #[arg(value_name = "DIR|FILE", required_unless_present = "folder")]
+    images: Option<PathBuf>,
+
+    /// The same, as `prepare captions` takes it
+    #[arg(id = "folder", long = "images", value_name = "DIR|FILE", conflicts_with = "images")]
+    folder: Option<PathBuf>,
 
     /// The checkpoint folder
     #[arg(long, value_name = "DIR")]
@@ -69,7 +74,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         refuse_there(output, ["captions.json".into(), "run.json".into()], args.force)?;
     }
     let folder = CaptionFolder::open(&args.model)?;
-    let paths = if args.images.is_file() { vec![args.images.clone()] } else { picture::list(&args.images)? };
+    let images = args.images.as_ref().or(args.folder.as_ref());
+    let images = images.ok_or_else(|| Error::setting("--images", "no folder was given"))?;
+    let paths = if images.is_file() { vec![images.clone()] } else { picture::list(images)? };
     // A file that is no picture is told of now, not after an hour of the others.
     paths.iter().try_for_each(|path| picture::read(path).map(drop))?;
     let names =
@@ -84,7 +91,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let stopped = stop::watch(shell.quiet)?;
     let about = json!({
         "model": args.model.display().to_string(), // may be no UTF-8
-        "images": args.images.display().to_string(),
+        "images": images.display().to_string(),
         "settings": told(run.settings()),
         "need_bytes": run.need(),
         "items": [],

@@ -32,6 +32,7 @@ Examples:
   mindreel prepare features --eeg clips --output-de de --output-psd psd          DE and PSD in five bands
   mindreel prepare alljoined --data 05_125 --output dataset                      spectrograms of Alljoined's epochs
   mindreel prepare stats --spectrograms dataset --output dataset                 and their mean and deviation
+  mindreel prepare captions --images coco_images --model blip2 --output dataset  what the pictures show, by BLIP-2
 
 Recordings are NumPy arrays [..., channels, samples]. A folder stands for every .npy in it; files that are
 finished already are skipped, so that a batch that was stopped goes on where it was.";
@@ -62,6 +63,7 @@ enum What {
     Stats(stats::Args),
     Meta(meta::Args),
     TextEmbeddings(text_embeddings::Args),
+    Captions(Box<super::caption_images::Args>),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -82,6 +84,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Stats(args) => stats::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Meta(args) => meta::run(args, shell),
         What::TextEmbeddings(args) => text_embeddings::run(args, shell),
+        What::Captions(args) => super::caption_images::run(args, shell),
     }
 }
 

@@ -35,7 +35,7 @@ const EEG_ENCODER: &str = "EEGTransformerEncoder";
 const BLIP2: &str = "Blip2ForConditionalGeneration";
 /// Mean and deviation of CLIP's pictures, which BLIP-2 was trained with.
 const PICTURE_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const PICTURE_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const PICTURE_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// A NeuroVision checkpoint, or a BLIP-2 folder.
 #[derive(Clone, Debug)]
@@ -191,8 +191,8 @@ enum Looks {
 }
 
 enum Encoder {
-    Eeg(EegEncoder),
-    Pictures(Blip2Vision),
+    Eeg(Box<EegEncoder>),
+    Pictures(Box<Blip2Vision>),
 }
 
 /// Captions about to be written: everything is known, nothing is loaded.
@@ -329,11 +329,11 @@ impl CaptionRun {
         };
         let encoder = match &self.looks {
             Looks::Eeg { config, folder, .. } => {
-                Encoder::Eeg(EegEncoder::load(&planned(folder, EEG_ENCODER)?, config)?)
+                Encoder::Eeg(Box::new(EegEncoder::load(&planned(folder, EEG_ENCODER)?, config)?))
             }
             Looks::Pictures => {
                 let weights = planned(&self.folder.blip2, BLIP2)?.at("vision_model");
-                Encoder::Pictures(Blip2Vision::load(&weights, &self.config.vision)?)
+                Encoder::Pictures(Box::new(Blip2Vision::load(&weights, &self.config.vision)?))
             }
         };
         let language = Blip2Language::load_alone(&planned(&self.folder.blip2, BLIP2)?, &self.config)?;
@@ -437,12 +437,12 @@ impl CaptionRun {
                     Blip2Language::load_alone(weights, &self.config)
                 })?;
                 warnings.extend(encoder.warnings.into_iter().chain(language.warnings));
-                (Encoder::Eeg(encoder.model), language.model)
+                (Encoder::Eeg(Box::new(encoder.model)), language.model)
             }
             Looks::Pictures => {
                 let both = nn::open(&self.gpu, blip2()?, precision, |weights| {
                     let encoder = Blip2Vision::load(&weights.at("vision_model"), &self.config.vision)?;
-                    Ok((Encoder::Pictures(encoder), Blip2Language::load(weights, &self.config)?))
+                    Ok((Encoder::Pictures(Box::new(encoder)), Blip2Language::load(weights, &self.config)?))
                 })?;
                 warnings.extend(both.warnings);
                 both.model

@@ -145,7 +145,7 @@ impl ImageRun {
         let usual = unet.sample_size.unwrap_or(64) * scale;
         let side = |flag: &str, asked: Option<usize>| {
             let pixels = asked.unwrap_or(usual);
-            if pixels == 0 || pixels % scale != 0 || pixels > 8192 {
+            if pixels == 0 || !pixels.is_multiple_of(scale) || pixels > 8192 {
                 let near = (pixels.clamp(scale, 8192) + scale / 2) / scale * scale;
                 let detail =
                     format!("wanted a multiple of {scale} up to 8192, got {pixels}; the nearest is {near}");

@@ -2,7 +2,7 @@
 
 use super::{Told, grouped};
 use crate::error::Result;
-use crate::models::{ARCHITECTURES, n_parameters, presets, singles};
+use crate::models::{ARCHITECTURES, n_parameters, pipelines, presets, singles};
 use serde_json::{Value, json};
 
 pub(super) fn list() -> Result<Told> {
@@ -36,6 +36,21 @@ pub(super) fn list() -> Result<Told> {
             "parts": parts,
             "parameters": total,
         }));
+    }
+    for pipeline in pipelines() {
+        text += &format!("\nconfiguration '{}': {}\n", pipeline.name, pipeline.class);
+        let mut parts = Vec::new();
+        for part in &pipeline.parts {
+            let parameters = n_parameters(&part.wanted()?);
+            text += &format!(
+                "  {:<12} {:<29} {:>13} parameters\n",
+                part.folder,
+                part.class(),
+                grouped(parameters)
+            );
+            parts.push(json!({ "folder": part.folder, "class": part.class(), "parameters": parameters }));
+        }
+        configurations.push(json!({ "name": pipeline.name, "class": pipeline.class, "parts": parts }));
     }
     text += "\nsingle models of `init`\n";
     let mut single = Vec::new();

@@ -2,7 +2,8 @@
 
 use super::{Told, grouped, shown};
 use crate::error::{Error, Result, bytes};
-use crate::models::{self, Config};
+use crate::models::{self, Blip2Config, Blip2Language, Config};
+use crate::nn;
 use crate::weights::{Checkpoint, Dtype, View};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,7 +38,20 @@ pub(super) fn part(folder: &Path, with_tensors: bool) -> Result<Told> {
     };
     let (listed, facts) = tensors(&checkpoint, with_tensors);
     text += &listed;
-    let verdict = match known.map(|architecture| architecture.check(folder, &config)) {
+    // As NeuroVision takes it, with an encoder of EEG in the place of the image encoder.
+    let is_alone = name == "Blip2ForConditionalGeneration"
+        && !checkpoint.names().any(|name| name.contains("vision_model."));
+    let checked = known.map(|architecture| match is_alone {
+        true => {
+            let sizes = Blip2Config::new(&config)?;
+            nn::check(architecture.checkpoint(folder)?, |weights| Blip2Language::load_alone(weights, &sizes))
+        }
+        false => architecture.check(folder, &config),
+    });
+    let verdict = match checked {
+        Some(Ok(warnings)) if is_alone && warnings.is_empty() => {
+            "every tensor is there, in its shape, but for the image encoder's".to_string()
+        }
         None => "not known here; `mindreel info --models` lists what is".to_string(),
         Some(Ok(warnings)) if warnings.is_empty() => "every tensor is there, in its shape".to_string(),
         Some(Ok(warnings)) => warnings.join("; "),

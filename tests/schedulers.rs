@@ -100,6 +100,28 @@ fn dpm_solver_follows_the_reference() {
     }
 }
 
+/// Every sampler with what the commands offer beside its usual settings.
+#[test]
+fn options_follow_the_reference() {
+    let golden = Golden::open("scheduler_options");
+    let usual: serde_json::Value = serde_json::from_str(&golden.file.metadata()["config"]).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&golden.file.metadata()["cases"]).unwrap();
+    let cases = cases.as_object().unwrap();
+    assert!(cases.len() > 12);
+    for (name, case) in cases {
+        let mut settings = usual.clone();
+        for (key, value) in case[2].as_object().unwrap() {
+            settings[key] = value.clone();
+        }
+        let config = SchedulerConfig::from_json(&golden.path, settings.to_string().as_bytes()).unwrap();
+        let (count, eta) = (case[1].as_u64().unwrap() as usize, case[3].as_f64().unwrap());
+        let plan = plan(case[0].as_str().unwrap(), &config, count, eta).unwrap();
+        compare_times(&plan, &golden, name);
+        let noise = if eta > 0.0 { golden.values("in.noise") } else { Vec::new() };
+        compare(&plan, &golden, name, &noise);
+    }
+}
+
 #[test]
 fn noise_is_added_as_in_training() {
     let golden = Golden::open("scheduler_noise");

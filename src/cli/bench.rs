@@ -18,6 +18,7 @@ mod probe;
 mod report;
 mod roofline;
 mod sample;
+mod speed;
 mod subject;
 
 use super::Shell;

@@ -10,7 +10,7 @@ use crate::generate::{Caption, CaptionFolder, CaptionRun, CaptionSettings, Sourc
 use crate::gpu::Gpu;
 use crate::models::{Decoding, EarlyStopping};
 use crate::signal::spectrogram::Spectrograms;
-use crate::signal::{Stack, npy};
+use crate::signal::{Stack, npy, torch};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -131,7 +131,7 @@ impl DecodingFlags {
 /// EEG, or spectrograms of it.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct EegFlags {
-    /// Recordings [..., channels, samples] or spectrograms [..., channels, bins, frames] (.npy or .npz)
+    /// Recordings [..., channels, samples] or spectrograms [..., channels, bins, frames] (.npy, .npz, NeuroVision's .pt)
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     eeg: Vec<PathBuf>,
 
@@ -183,6 +183,11 @@ impl EegFlags {
     }
 
     fn read_one(&self, path: &Path, n: usize) -> Result<Spectrograms> {
+        if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pt")) {
+            // NeuroVision's form of a single spectrogram.
+            let npy::Array { shape, data } = torch::read(path)?;
+            return Spectrograms::new(&shape, data).map_err(|detail| Error::format(path, detail));
+        }
         let entry = npy::list(path)?.into_iter().next();
         let shape = entry.map(|entry| entry.shape).unwrap_or_default();
         let axis = |from_last: usize| shape.len().checked_sub(from_last).map(|at| shape[at]);

@@ -31,6 +31,10 @@ pub(super) struct ImageFlags {
     #[arg(long, value_name = "X")]
     eta: Option<f64>,
 
+    /// Steps of dpmsolver++ as Karras et al. lay them
+    #[arg(long)]
+    use_karras_sigmas: bool,
+
     /// Pixels, a multiple of 8 [default: what the checkpoint was trained at]
     #[arg(long, value_name = "PX")]
     height: Option<usize>,
@@ -57,6 +61,7 @@ impl ImageFlags {
             guidance_scale: self.guidance_scale.unwrap_or(usual.guidance_scale),
             scheduler: self.scheduler.clone(),
             eta: self.eta.unwrap_or(usual.eta),
+            use_karras_sigmas: self.use_karras_sigmas,
             height: self.height,
             width: self.width,
             batch_size: self.image_batch_size,
@@ -135,6 +140,8 @@ pub(super) fn comment(order: &Order, run: &ImageRun, model: &Path) -> String {
     }
     // `=`: words may begin like a flag.
     let words = flags.iter().map(|(name, value)| format!("--{name}={}", quoted(value)));
-    let command = words.fold("mindreel image".to_string(), |command, word| command + " " + &word);
+    let karras = settings.use_karras_sigmas.then(|| "--use-karras-sigmas".to_string());
+    let command =
+        words.chain(karras).fold("mindreel image".to_string(), |command, word| command + " " + &word);
     format!("mindreel {}: {command}", env!("CARGO_PKG_VERSION"))
 }

@@ -20,14 +20,19 @@ pub(super) fn plan(config: &SchedulerConfig, num_inference_steps: usize) -> Resu
     let ends_at_zero = config.choice("final_sigmas_type", &["zero", "sigma_min"])? == "zero";
     let lower_order_final = config.flag("lower_order_final").unwrap_or(true) && num_inference_steps < 15;
     let schedule = config.schedule()?;
-    let times = config.timesteps(num_inference_steps, Spacing::Linspace, true)?;
-    if times.windows(2).any(|pair| pair[0] == pair[1]) {
-        let detail = format!("{num_inference_steps} steps repeat a timestep of this schedule; give fewer");
-        return Err(Error::setting("--num-inference-steps", detail));
-    }
-
-    // ᾱ at each call, and where the last one leads.
-    let mut a = times.iter().map(|&t| schedule.alpha_cumprod(t)).collect::<Result<Vec<f64>>>()?;
+    // Times of the calls, ᾱ at each, and where the last one leads.
+    let (times, mut a) = if config.flag("use_karras_sigmas").unwrap_or(false) {
+        karras(schedule.alphas_cumprod(), num_inference_steps)
+    } else {
+        let times = config.timesteps(num_inference_steps, Spacing::Linspace, true)?;
+        if times.windows(2).any(|pair| pair[0] == pair[1]) {
+            let detail =
+                format!("{num_inference_steps} steps repeat a timestep of this schedule; give fewer");
+            return Err(Error::setting("--num-inference-steps", detail));
+        }
+        let a = times.iter().map(|&t| schedule.alpha_cumprod(t)).collect::<Result<Vec<f64>>>()?;
+        (times, a)
+    };
     a.push(if ends_at_zero { 1.0 } else { schedule.alpha_cumprod(0)? });
     let log_snr = |a: f64| 0.5 * (a / (1.0 - a)).ln();
 
@@ -55,17 +60,34 @@ pub(super) fn plan(config: &SchedulerConfig, num_inference_steps: usize) -> Resu
     Plan::new(&schedule, steps)
 }
 
+/// Calls whose σ/α lie evenly in their seventh root, from the schedule's last to its first (Karras, Aittala, Aila, Laine
+/// 2022): the nearest times, between which the logarithm of σ/α is taken for straight, and ᾱ. Several may share a time.
+fn karras(alphas: &[f64], n: usize) -> (Vec<usize>, Vec<f64>) {
+    const RHO: f64 = 7.0;
+    let logs: Vec<f64> = alphas.iter().map(|a| 0.5 * ((1.0 - a) / a).ln()).collect();
+    let root = |log: f64| (log / RHO).exp();
+    let (most, least) = (root(logs[logs.len() - 1]), root(logs[0]));
+    let call = |i: usize| {
+        let along = if n > 1 { i as f64 / (n - 1) as f64 } else { 0.0 };
+        let sigma = (most + along * (least - most)).powf(RHO);
+        let log = sigma.ln();
+        let low = logs.partition_point(|&known| known <= log).clamp(1, logs.len() - 1) - 1;
+        let share = ((log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0.0, 1.0);
+        ((low as f64 + share).round() as usize, 1.0 / (1.0 + sigma * sigma))
+    };
+    (0..n).map(call).unzip()
+}
+
 /// Returns the order, 1 or 2.
 fn refuse_unsupported(config: &SchedulerConfig) -> Result<u64> {
     for key in [
-        "use_karras_sigmas",
         "use_lu_lambdas",
         "use_exponential_sigmas",
         "use_beta_sigmas",
         "use_flow_sigmas",
         "use_dynamic_shifting",
     ] {
-        config.refuse_if_on(key, "only the schedule's own sigmas are supported")?;
+        config.refuse_if_on(key, "only the schedule's own sigmas and Karras' are supported")?;
     }
     config.refuse_if_on("thresholding", "thresholding is not linear")?;
     config.refuse_if_on("rescale_betas_zero_snr", "this sampler follows the schedule as trained")?;
@@ -114,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (json, name) in [
-            (r#"{"use_karras_sigmas": true}"#, "use_karras_sigmas"),
+            (r#"{"use_lu_lambdas": true}"#, "use_lu_lambdas"),
             (r#"{"algorithm_type": "sde-dpmsolver++"}"#, "algorithm_type"),
             (r#"{"solver_type": "heun"}"#, "solver_type"),
             (r#"{"solver_order": 3}"#, "solver_order"),

@@ -10,6 +10,7 @@
 //! `model_index.json`. A BLIP-2 folder as published opens by itself, for pictures.
 
 use super::vocabulary;
+use crate::data::channel_stats;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::media::{picture, resize};
@@ -22,7 +23,7 @@ use crate::signal::channel_stats::{ChannelStats, Divisor};
 use crate::signal::spectrogram::Spectrograms;
 use crate::tensor::{DType, Tensor};
 use crate::tokenizers::OptTokenizer;
-use crate::weights::{self, Checkpoint};
+use crate::weights::Checkpoint;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,22 +103,9 @@ impl CaptionFolder {
 
     /// Statistics of the channels.
     ///
-    /// Errors: [`Error::Format`] for tensors that are missing or none.
+    /// Errors: as [`channel_stats::open`].
     pub fn stats(&self) -> Result<ChannelStats> {
-        let path = self.path.join("stats.safetensors");
-        if !path.is_file() {
-            return Err(Error::format(
-                &self.path,
-                "has no stats.safetensors; make it with `mindreel prepare stats`",
-            ));
-        }
-        let file = Checkpoint::open(&path)?;
-        let vector = |name: &str| -> Result<Vec<f64>> {
-            let view =
-                file.get(name).ok_or_else(|| Error::format(&path, format!("has no tensor '{name}'")))?;
-            Ok(weights::to_f32(&view)?.into_iter().map(f64::from).collect())
-        };
-        ChannelStats::new(vector("mean")?, vector("std")?).map_err(|detail| Error::format(&path, detail))
+        channel_stats::open(&self.path)
     }
 }
 
@@ -239,11 +227,11 @@ impl CaptionRun {
         let stats = folder.stats()?;
         if stats.n_channels() != sizes.n_chans {
             let detail = format!(
-                "statistics of {} channels, the encoder takes {}; make them again with `mindreel prepare stats`",
+                "has statistics of {} channels, the encoder takes {}; make them again with `mindreel prepare stats`",
                 stats.n_channels(),
                 sizes.n_chans
             );
-            return Err(Error::format(folder.path.join("stats.safetensors"), detail));
+            return Err(Error::format(&folder.path, detail));
         }
         CaptionRun::new(gpu, folder, settings, Looks::Eeg { config: sizes, folder: eeg, stats }, size)
     }

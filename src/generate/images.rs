@@ -34,6 +34,8 @@ pub struct ImageSettings {
     pub scheduler: Option<String>,
     /// Fresh noise per step, DDIM only: 0 none, 1 as much as DDPM.
     pub eta: f64,
+    /// Steps as Karras et al. lay them, DPM-Solver++ only.
+    pub use_karras_sigmas: bool,
     /// Pixels, a multiple of 8.
     pub height: Option<usize>,
     /// Pixels, a multiple of 8.
@@ -54,6 +56,7 @@ impl Default for ImageSettings {
             guidance_scale: 7.5,
             scheduler: None,
             eta: 0.0,
+            use_karras_sigmas: false,
             height: None,
             width: None,
             batch_size: 1,
@@ -151,11 +154,18 @@ impl ImageRun {
             Ok(pixels)
         };
         let (height, width) = (side("--height", settings.height)?, side("--width", settings.width)?);
-        let config = match folder.scheduler_config() {
+        let mut config = match folder.scheduler_config() {
             Some(path) => SchedulerConfig::open(path)?,
             None => SchedulerConfig::stable_diffusion(),
         };
         let scheduler = settings.scheduler.clone().unwrap_or(config.sampler().unwrap_or("pndm").to_string());
+        if settings.use_karras_sigmas {
+            if scheduler != "dpmsolver++" {
+                let detail = format!("is for --scheduler dpmsolver++, not for {scheduler}");
+                return Err(Error::setting("--use-karras-sigmas", detail));
+            }
+            config.fields.insert("use_karras_sigmas".into(), true.into());
+        }
         let plan = diffusion::plan(&scheduler, &config, settings.num_inference_steps, settings.eta)?;
         let (gpu, need) = (gpu.clone(), Need { weights: 0, peak: 0 });
         let mut run = ImageRun { gpu, folder, settings, height, width, plan, scheduler, need, unet, vae };

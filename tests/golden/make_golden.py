@@ -255,6 +255,35 @@ class Maker:
             )
         self.save("scheduler_dpm", {"x": start}, outputs, config, source % "DPMSolverMultistepScheduler")
 
+        # What the commands offer beside: steps of NeuroVision, some noise, Karras' sigmas, a config of another sampler.
+        classes = {"ddim": diffusers.DDIMScheduler, "pndm": diffusers.PNDMScheduler,
+                   "dpmsolver++": diffusers.DPMSolverMultistepScheduler}
+        karras = {"use_karras_sigmas": True}
+        cases = {
+            "neurovision": ["pndm", 20, {}, 0.0],
+            "ddim_20": ["ddim", 20, {}, 0.0],
+            "ddim_half": ["ddim", 7, {}, 0.5],
+            "ddim_one_trailing": ["ddim", 7, {"set_alpha_to_one": True, "timestep_spacing": "trailing"}, 0.5],
+            "ddim_v": ["ddim", 7, {"prediction_type": "v_prediction"}, 0.5],
+            "dpm_20": ["dpmsolver++", 20, {"timestep_spacing": "leading"}, 0.0],
+            "dpm_v": ["dpmsolver++", 20, {"prediction_type": "v_prediction"}, 0.0],
+            "dpm_low": ["dpmsolver++", 20, {"euler_at_final": True}, 0.0],
+            "dpm_first": ["dpmsolver++", 9, {"solver_order": 1}, 0.0],
+            "karras_1": ["dpmsolver++", 1, karras, 0.0],
+            "karras_9": ["dpmsolver++", 9, karras, 0.0],
+            "karras_25": ["dpmsolver++", 25, karras, 0.0],
+            "karras_v": ["dpmsolver++", 20, dict(karras, prediction_type="v_prediction"), 0.0],
+            "karras_sigma_min": ["dpmsolver++", 20, dict(karras, final_sigmas_type="sigma_min"), 0.0],
+        }
+        rng = rng_for("scheduler_options")
+        inputs, outputs = {"x": start, "noise": normal(rng, 7, 2, 3)}, {}
+        for name, (sampler, count, over, eta) in cases.items():
+            config = {k: v for k, v in SD_SCHEDULER.items() if k != "_class_name"}
+            made = classes[sampler].from_config(dict(config, **over))
+            more = dict(eta=eta, noises=inputs["noise"]) if eta else {}
+            outputs[f"timesteps_{name}"], outputs[f"x_{name}"] = run(made, count, **more)
+        self.save("scheduler_options", inputs, outputs, SD_SCHEDULER, source % "schedulers", cases=cases)
+
         # The noise table and the forward process.
         scheduler = diffusers.DDIMScheduler.from_config(dict(SD_SCHEDULER, _class_name="DDIMScheduler"))
         betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2

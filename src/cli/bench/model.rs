@@ -6,6 +6,7 @@ use super::probe::Probes;
 use super::report::{Row, digits, header, header_text, percent, rate, seconds, table};
 use super::roofline::Roof;
 use super::sample::Sample;
+use super::speed::Speed;
 use super::subject::{self, Case, Size};
 use super::{Output, chrome, compare, write_json};
 use crate::cli::progress::Progress;
@@ -22,8 +23,10 @@ Examples:
   mindreel bench model vae --dtype f16
   mindreel bench model unet --size small --trace unet.json    for ui.perfetto.dev or chrome://tracing
   mindreel bench model full/unet                   a checkpoint's own weights
+  mindreel bench model opt-2.7b-4-layers --dtype int8   tokens per second, of a text that grows too
 
-Models: unet, vae, text, semantic, seq2seq, dynamics, image (Stable Diffusion's UNet on one image), or a folder.
+Models: unet, vae, text, semantic, seq2seq, dynamics, image (Stable Diffusion's UNet on one image), a single model of
+`mindreel init` (blip2-qformer, neurovision-eeg, …; opt-2.7b-4-layers has four of its layers), or a folder.
 Weights that no folder gives are random, by the formula of `mindreel init`. A call to warm up comes first; then one
 with a timestamp before and after every launch, and, unless a call takes minutes, one without.";
 
@@ -117,6 +120,8 @@ struct Profile {
     wall_s: Option<f64>,
     /// Wall time of the call with them.
     traced_s: f64,
+    /// Of models of tokens.
+    speeds: Vec<Speed>,
 }
 
 fn profile(
@@ -139,10 +144,11 @@ fn profile(
         shell.note(&format!("warning: {}: {warning}", case.name));
     }
     gpu.wait()?;
-    let call = || -> Result<f64> {
+    let mut outputs = Vec::new();
+    let mut call = || -> Result<f64> {
         stop_here()?;
         let start = Instant::now();
-        loaded.model.forward(case.inputs())?;
+        outputs = loaded.model.forward(case.inputs())?;
         gpu.wait()?;
         Ok(start.elapsed().as_secs_f64())
     };
@@ -164,7 +170,14 @@ fn profile(
         wall_s = Some(call()?);
         to = gpu.counts();
     }
+    let took = wall_s.unwrap_or(traced_s);
+    let mut speeds: Vec<Speed> = Speed::of_call(&outputs, took, trace.work().bytes).into_iter().collect();
+    if !args.cold {
+        stop_here()?;
+        speeds.extend(Speed::of_decoding(case, loaded.model.as_ref(), gpu, args.dtype.precision())?);
+    }
     Ok(Profile {
+        speeds,
         trace,
         roof: Roof { flops: 0.5 * (before.flops + after.flops), bytes: 0.5 * (before.bytes + after.bytes) },
         dispatches: to.dispatches - from.dispatches,
@@ -240,6 +253,7 @@ fn tell(case: &Case, profile: &Profile, rows: &[Row], launch: &LaunchCost) -> (S
         rate(roof.flops, "FLOP"),
         percent(least / took),
     );
+    profile.speeds.iter().for_each(|speed| text += &speed.told(roof));
     let wall = profile.wall_s.map_or(String::new(), |s| format!("{} without timestamps, ", seconds(s)));
     text += &format!(
         "from end to end {wall}{} with; {} dispatches, {} submissions, {} of CPU to record a dispatch\n\n",
@@ -264,6 +278,7 @@ fn tell(case: &Case, profile: &Profile, rows: &[Row], launch: &LaunchCost) -> (S
         "dispatches": profile.dispatches,
         "submissions": profile.submissions,
         "record_s": launch.record_s,
+        "speeds": profile.speeds.iter().map(|speed| speed.json(roof)).collect::<Vec<_>>(),
         "kinds": kinds.iter().map(|(kind, calls, s)| json!({ "kind": kind, "calls": calls, "all_s": s })).collect::<Vec<_>>(),
     });
     (text, summary)

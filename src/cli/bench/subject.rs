@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::gpu::{Gpu, Trace};
-use crate::models::{self, Clip, Config, Inputs, Named, Part, Preset, architecture, preset, singles};
+use crate::models::{self, Clip, Config, Input, Inputs, Named, Part, Preset, architecture, preset, singles};
 use crate::nn::{Loaded, Precision};
 use crate::weights::Dtype;
 use clap::ValueEnum;
@@ -51,6 +51,7 @@ pub(super) fn cases(name: Option<&str>, size: Size) -> Result<Vec<Case>> {
             let inputs = Inputs::example(&config, &Clip::FULL)?;
             Ok(vec![Case { name: name.to_string(), config, inputs, source: Source::Random(single.part) }])
         }
+        Some(name) if let Some(stack) = stack(name)? => Ok(vec![stack]),
         Some(name) if Path::new(name).is_dir() => folder(Path::new(name)),
         Some(name) => {
             let singles = singles().into_iter().map(|single| single.name);
@@ -61,6 +62,29 @@ pub(super) fn cases(name: Option<&str>, size: Size) -> Result<Vec<Case>> {
             Err(Error::setting("model", detail))
         }
     }
+}
+
+/// `NAME-N-layers`: a named transformer with so many of its layers, for machines that cannot hold all of them.
+fn stack(name: &str) -> Result<Option<Case>> {
+    let Some((name, layers)) = name.strip_suffix("-layers").and_then(|rest| rest.rsplit_once('-')) else {
+        return Ok(None);
+    };
+    let (Ok(layers), Some(single)) =
+        (layers.parse::<usize>(), singles().into_iter().find(|single| single.name == name))
+    else {
+        return Ok(None);
+    };
+    let mut part = single.part;
+    if layers == 0 || part.config["num_hidden_layers"].as_u64().is_none_or(|all| layers as u64 > all) {
+        let detail =
+            format!("'{name}' has {} layers, {layers} were asked for", part.config["num_hidden_layers"]);
+        return Err(Error::setting("model", detail));
+    }
+    part.config["num_hidden_layers"] = layers.into();
+    let config = part.model_config()?;
+    let inputs = Inputs::example(&config, &Clip::FULL)?;
+    let name = format!("{name}-{layers}-layers");
+    Ok(Some(Case { name, config, inputs, source: Source::Random(part) }))
 }
 
 /// The models of a folder with a `config.json`, or of the parts of a pipeline.
@@ -127,6 +151,11 @@ impl Case {
             Source::Random(part) => {
                 let folder = tempfile::tempdir().map_err(Error::write(std::env::temp_dir()))?;
                 let dtype = if precision == Precision::F32 { Dtype::F32 } else { Dtype::F16 };
+                let mut part = part.clone();
+                if part.config.get("eos_token_id").is_some() {
+                    // Texts of random weights end anywhere; while they are timed they shall not.
+                    part.config["eos_token_id"] = serde_json::json!([]);
+                }
                 part.write(folder.path(), 0, dtype, written)?;
                 models::open(gpu, folder.path(), precision)
             }
@@ -146,6 +175,18 @@ impl Case {
 
     pub(super) fn inputs(&self) -> &Inputs {
         &self.inputs
+    }
+
+    /// What one token alone asks of a language model; nothing of other models.
+    ///
+    /// Errors: as the model's own forward.
+    pub(super) fn one_token(&self, gpu: &Gpu, precision: Precision) -> Result<Option<Trace>> {
+        if self.config.architecture()? != "OPTForCausalLM" {
+            return Ok(None);
+        }
+        let one = |name: &str, id: i64| (name.to_string(), Input::Ids(vec![1, 1], vec![id]));
+        let inputs = Inputs([one("input_ids", 2), one("attention_mask", 1)].into());
+        architecture("OPTForCausalLM")?.trace(gpu, &self.config, precision, &inputs).map(Some)
     }
 }
 

@@ -8,6 +8,7 @@ mod heads;
 mod pictures;
 mod report;
 mod vae;
+mod video;
 mod semantic;
 
 use super::Shell;
@@ -19,6 +20,7 @@ Examples:
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
   mindreel train vae --data sim --output runs/vae --steps 2000
+  mindreel train video --data sim --vae runs/vae/model --init unet.json --text texts.safetensors --output runs/video
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
   mindreel train dynamics --data sim --output runs/dynamics
   mindreel train clip-classifier --data sim --output runs/judge
@@ -38,6 +40,7 @@ enum What {
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
     Vae(Box<vae::Args>),
+    Video(Box<video::Args>),
     Semantic(Box<semantic::Args>),
     Dynamics(Box<dynamics::Args>),
     ClipClassifier(Box<clip_classifier::Args>),
@@ -49,6 +52,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
         What::Vae(args) => vae::run(args, shell),
+        What::Video(args) => video::run(args, shell),
         What::Semantic(args) => semantic::run(args, shell),
         What::Dynamics(args) => dynamics::run(args, shell),
         What::ClipClassifier(args) => clip_classifier::run(args, shell),

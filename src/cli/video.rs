@@ -204,7 +204,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
-    refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib)?;
+    let smaller = "--dtype f16, a smaller --batch-size or size, --vae-tile 32";
+    refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib, smaller)?;
     make_output(&args.output)?;
 
     let stopped = stop::watch(shell.quiet)?;
@@ -359,8 +360,14 @@ fn make_output(output: &Path) -> Result<()> {
     std::fs::remove_file(&probe).map_err(Error::write(&probe))
 }
 
-/// On a software adapter the device's memory is the host's: more than is free cannot go well.
-fn refuse_what_cannot_fit(gpu: &Gpu, peak: u64, max_memory_gib: Option<f64>) -> Result<()> {
+/// On a software adapter the device's memory is the host's: more than is free cannot go well. `smaller` says what takes
+/// less.
+pub(super) fn refuse_what_cannot_fit(
+    gpu: &Gpu,
+    peak: u64,
+    max_memory_gib: Option<f64>,
+    smaller: &str,
+) -> Result<()> {
     let limit = match max_memory_gib {
         Some(gib) => (gib * (1_u64 << 30) as f64) as u64,
         None if gpu.facts().class == Class::Software => {
@@ -380,8 +387,7 @@ fn refuse_what_cannot_fit(gpu: &Gpu, peak: u64, max_memory_gib: Option<f64>) -> 
     Err(Error::Limit {
         what: "this run".into(),
         needed: peak,
-        available_what:
-            "memory that may be used (try --dtype f16, a smaller --batch-size or size, --vae-tile 32)".into(),
+        available_what: format!("memory that may be used (try {smaller})"),
         available: limit,
     })
 }

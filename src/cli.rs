@@ -4,10 +4,10 @@
 //! stderr, an error is one line `mindreel: …` and the code of [`Error::exit_code`].
 
 mod bench;
-mod demo;
 mod caption;
 mod caption_images;
 mod captioning;
+mod demo;
 mod doctor;
 mod embed;
 mod eval;

@@ -59,6 +59,8 @@ pub struct Settings {
     pub batch_size: usize,
     /// Frames per second of the clips.
     pub frame_rate_fps: f64,
+    /// Leave out what the semantic predictor says of the clip.
+    pub without_semantic: bool,
     /// Start from noise alone, not from predicted latents.
     pub without_seq2seq: bool,
     /// Noise every frame by itself, not by predicted motion.
@@ -85,6 +87,7 @@ impl Default for Settings {
             seed: 0,
             batch_size: 1,
             frame_rate_fps: 3.0,
+            without_semantic: false,
             without_seq2seq: false,
             without_dana: false,
             reproduce_original: false,

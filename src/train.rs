@@ -32,6 +32,7 @@ pub mod seq2seq;
 mod trainer;
 mod unit;
 pub mod vae;
+pub mod video;
 
 pub use checkpoint::{Snapshot, Values, read_back};
 pub use fit::{Batches, Fit};

@@ -6,11 +6,13 @@ mod fixture;
 
 use common::gpu;
 use fixture::Golden;
+use mindreel::diffusion::{Prediction, SchedulerConfig};
 use mindreel::error::Result;
 use mindreel::gpu::Gpu;
 use mindreel::models::{Config, EegConfig, Seq2Seq, Seq2SeqConfig, ShallowNet, UNet, UNetConfig};
 use mindreel::nn::{Parameters, Precision, Weights};
 use mindreel::tensor::{DType, Tensor};
+use mindreel::train::video::{self, Batch};
 use mindreel::weights::random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,13 +47,14 @@ impl<'a> Case<'a> {
         Tensor::new(self.gpu, shape, &values).unwrap()
     }
 
-    /// Every tensor of the model, all but running statistics as parameters.
+    /// Every tensor of the model; those that have a gradient in the fixture as parameters.
     fn parameters(&self) -> Arc<Parameters> {
-        let tensors: BTreeMap<String, Vec<usize>> =
-            serde_json::from_str(&self.gradients.file.metadata()["tensors"]).unwrap();
+        let listed = |key: &str| &self.gradients.file.metadata()[key];
+        let tensors: BTreeMap<String, Vec<usize>> = serde_json::from_str(listed("tensors")).unwrap();
+        let learning: BTreeMap<String, Vec<usize>> = serde_json::from_str(listed("gradients")).unwrap();
         let make = |(name, shape): (String, Vec<usize>)| {
             let tensor = self.formula(&name, &shape);
-            let learns = !name.contains(".running_");
+            let learns = learning.contains_key(&name);
             (name, if learns { tensor.parameter() } else { tensor })
         };
         Arc::new(Parameters::new(tensors.into_iter().map(make).collect()))
@@ -124,6 +127,39 @@ fn a_video_unet_with_attention_over_text_and_frames() {
     if gpu.facts().features.f16 {
         // Every step of the way rounds to 11 bits.
         case.check(Precision::F16, 5e-2, load, forward);
+    }
+}
+
+#[test]
+fn a_step_of_the_diffusion_fine_tune() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::open(&gpu, "finetune");
+    let config = UNetConfig::new(&case.config()).unwrap();
+    let schedule = SchedulerConfig::stable_diffusion().schedule().unwrap();
+    // Videos [b, c, f, h, w] as images with channels last.
+    let images = |video: Tensor| {
+        let &[b, c, f, h, w] = video.shape() else { panic!("a video has five axes") };
+        video.permute(&[0, 2, 3, 4, 1]).unwrap().reshape(&[b * f, h, w, c]).unwrap()
+    };
+    let sample = case.input("sample");
+    let (shape, frames) = (sample.shape().to_vec(), sample.shape()[2]);
+    let batch = Batch {
+        latents: images(sample),
+        noise: images(case.formula("gradient.noise", &shape)),
+        timesteps: vec![37, 801], // make_gradients.py
+        text: case.input("encoder_hidden_states"),
+        frames,
+    };
+    let want = f64::from(case.gradients.values("out.loss")[0]);
+    for recomputes in [false, true] {
+        let load = |weights: &Weights| video::model(weights, &config, recomputes);
+        let loss = |unet: &UNet| {
+            let loss = video::noise_loss(unet, &schedule, Prediction::Epsilon, &batch)?;
+            let got = f64::from(loss.to_vec()?[0]);
+            assert!((got - want).abs() <= 1e-4 * want, "loss {got}, PyTorch's is {want}");
+            Ok(loss)
+        };
+        case.check(Precision::F32, 1e-3, load, loss);
     }
 }
 

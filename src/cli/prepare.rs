@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Spectrogram(args) => spectrogram::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Alljoined(args) => alljoined::run(args, shell, &*stop::watch(shell.quiet)?),
         What::Stats(args) => stats::run(args, shell, &*stop::watch(shell.quiet)?),
-        What::Meta(args) => meta::run(args, shell),
+        What::Meta(args) => meta::run(args, shell, &*stop::watch(shell.quiet)?),
         What::TextEmbeddings(args) => text_embeddings::run(args, shell),
         What::Captions(args) => super::caption_images::run(args, shell),
     }

@@ -11,6 +11,7 @@ mod report;
 mod semantic;
 mod seq2seq;
 mod vae;
+mod video;
 
 use super::Shell;
 use crate::error::Result;
@@ -21,6 +22,7 @@ Examples:
   mindreel train classify --data sim --output runs/shallow --model ShallowNet
   mindreel train classify --data SEED-DV --output runs/all --config sweep.toml --shard 0/8
   mindreel train vae --data sim --output runs/vae --steps 2000
+  mindreel train video --data sim --vae runs/vae/model --init unet.json --text texts.safetensors --output runs/video
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
   mindreel train seq2seq --data sim --vae runs/vae/model --output runs/seq2seq
   mindreel train dynamics --data sim --output runs/dynamics
@@ -41,6 +43,7 @@ enum What {
     /// As `classify`, for several models side by side: --model takes them all
     Compare(Box<classify::Args>),
     Vae(Box<vae::Args>),
+    Video(Box<video::Args>),
     Semantic(Box<semantic::Args>),
     Seq2seq(Box<seq2seq::Args>),
     Dynamics(Box<dynamics::Args>),
@@ -54,6 +57,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
         What::Vae(args) => vae::run(args, shell),
+        What::Video(args) => video::run(args, shell),
         What::Semantic(args) => semantic::run(args, shell),
         What::Seq2seq(args) => seq2seq::run(args, shell),
         What::Dynamics(args) => dynamics::run(args, shell),

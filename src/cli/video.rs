@@ -121,6 +121,10 @@ pub(super) struct Args {
     #[arg(long)]
     dtype: Option<Float>,
 
+    /// Leave out what the semantic predictor says of the clip
+    #[arg(long)]
+    without_semantic: bool,
+
     /// Start from noise alone, not from predicted latents
     #[arg(long)]
     without_seq2seq: bool,
@@ -147,7 +151,7 @@ pub(super) struct Args {
 }
 
 /// Names a settings file may hold.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
     "rate",
     "units",
     "stride",
@@ -164,6 +168,7 @@ const KNOWN: [&str; 22] = [
     "fps",
     "format",
     "dtype",
+    "without-semantic",
     "without-seq2seq",
     "without-dana",
     "reproduce-original",
@@ -288,6 +293,7 @@ fn merge(args: &Args) -> Result<Merged> {
         seed: args.seed.or(file.count("seed")?).unwrap_or(usual.seed),
         batch_size: args.batch_size.or(file.size("batch-size")?).unwrap_or(usual.batch_size),
         frame_rate_fps: args.fps.or(file.number("fps")?).unwrap_or(usual.frame_rate_fps),
+        without_semantic: args.without_semantic || file.switch("without-semantic")?,
         without_seq2seq: args.without_seq2seq || file.switch("without-seq2seq")?,
         without_dana: args.without_dana || file.switch("without-dana")?,
         reproduce_original: args.reproduce_original || file.switch("reproduce-original")?,
@@ -453,6 +459,7 @@ fn command(args: &Args, merged: &Merged, run: &Run) -> String {
         flag("vae-tile", tile.to_string());
     }
     for (on, name) in [
+        (settings.without_semantic, "without-semantic"),
         (settings.without_seq2seq, "without-seq2seq"),
         (settings.without_dana, "without-dana"),
         (settings.reproduce_original, "reproduce-original"),

@@ -40,7 +40,7 @@ impl Conditions {
     ///
     /// Errors: features, channels or samples that a part does not take, by name; as [`nn::open`].
     pub fn from_eeg(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Conditions> {
-        let text = match folder.has(Part::Semantic) {
+        let text = match folder.has(Part::Semantic) && !settings.without_semantic {
             true => Some(embeddings(gpu, folder, settings, eeg)?),
             false => None,
         };

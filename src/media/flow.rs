@@ -24,7 +24,7 @@ const LEVELS: usize = 3;
 /// Steps at each level.
 const STEPS: usize = 5;
 /// Standard deviation of the window, in pixels; it is cut off at three.
-const WINDOW: f64 = 2.5;
+const WINDOW: f64 = 4.0;
 /// Grey levels², beside the squares of the gradients.
 const LAMBDA: f32 = 1.0;
 /// Binomial filter before rows and columns are halved.

@@ -15,10 +15,11 @@
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Weights};
+use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::Tensor;
 use serde_json::json;
+use std::sync::Arc;
 
 /// Sizes of a UNet, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -328,10 +329,12 @@ pub struct UNet {
     conv_in: Conv2d,
     linear_1: Linear,
     linear_2: Linear,
-    down_blocks: Vec<Block>,
-    mid_resnets: [Resnet; 2],
-    mid_attention: Transformer,
-    up_blocks: Vec<Block>,
+    down_blocks: Vec<Arc<Block>>,
+    /// Its attention follows the first resnet.
+    mid_block: Arc<Block>,
+    up_blocks: Vec<Arc<Block>>,
+    /// Whether layers keep nothing for the way back but what goes in, and what they share while they learn.
+    recomputes: Option<Option<Arc<Training>>>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     dtype: crate::tensor::DType,
@@ -362,7 +365,7 @@ impl UNet {
             let downsample =
                 || Conv2d::load(&weights.at("downsamplers.0.conv"), outputs, outputs, [3, 3], window);
             let attentions = if config.down_attention[level] { n } else { 0 };
-            down_blocks.push(Block {
+            down_blocks.push(Arc::new(Block {
                 resnets: (0..n)
                     .map(|i| resnet(&weights, i, if i == 0 { inputs } else { outputs }, outputs))
                     .collect::<Result<_>>()?,
@@ -370,7 +373,7 @@ impl UNet {
                     .map(|i| transformer(&weights, i, level))
                     .collect::<Result<_>>()?,
                 resample: (level < last).then(downsample).transpose()?,
-            });
+            }));
         }
 
         let mid = weights.at("mid_block");
@@ -385,7 +388,7 @@ impl UNet {
                 Conv2d::load(&weights.at("upsamplers.0.conv"), outputs, outputs, [3, 3], Window::padded(1))
             };
             let attentions = if config.up_attention[index] { n } else { 0 };
-            up_blocks.push(Block {
+            up_blocks.push(Arc::new(Block {
                 resnets: (0..n)
                     .map(|i| {
                         let current = if i == 0 { before } else { outputs };
@@ -397,7 +400,7 @@ impl UNet {
                     .map(|i| transformer(&weights, i, level))
                     .collect::<Result<_>>()?,
                 resample: (index < last).then(upsample).transpose()?,
-            });
+            }));
         }
 
         let (first, time) = (channels[0], config.time_width());
@@ -412,12 +415,15 @@ impl UNet {
             linear_1: Linear::load(&weights.at("time_embedding.linear_1"), first, time)?,
             linear_2: Linear::load(&weights.at("time_embedding.linear_2"), time, time)?,
             down_blocks,
-            mid_resnets: [
-                resnet(&mid, 0, channels[last], channels[last])?,
-                resnet(&mid, 1, channels[last], channels[last])?,
-            ],
-            mid_attention: transformer(&mid, 0, last)?,
+            mid_block: Arc::new(Block {
+                resnets: (0..2)
+                    .map(|i| resnet(&mid, i, channels[last], channels[last]))
+                    .collect::<Result<_>>()?,
+                attentions: vec![transformer(&mid, 0, last)?],
+                resample: None,
+            }),
             up_blocks,
+            recomputes: None,
             conv_norm_out: GroupNorm::load(
                 &weights.at("conv_norm_out"),
                 config.norm_num_groups,
@@ -433,6 +439,22 @@ impl UNet {
             )?,
             dtype: weights.dtype(),
             config: config.clone(),
+        })
+    }
+
+    /// The same with gradient checkpointing: of every resnet with its attention only the input is kept for the way back,
+    /// and the rest computed once more. `training` is what the weights were loaded with.
+    pub fn recomputing(self, training: Option<&Arc<Training>>) -> UNet {
+        UNet { recomputes: Some(training.cloned()), ..self }
+    }
+
+    /// A layer of a block.
+    fn layer(&self, block: &Arc<Block>, index: usize, x: &Tensor, seen: &Seen) -> Result<Tensor> {
+        let Some(training) = &self.recomputes else { return block.layer(index, x, seen) };
+        let (block, frames) = (block.clone(), seen.frames);
+        checkpoint(training.as_ref(), &[x, seen.time, seen.text], move |inputs| {
+            let [x, time, text] = inputs else { unreachable!("as many as were handed over") };
+            block.layer(index, x, &Seen { time, text, frames })
         })
     }
 
@@ -503,7 +525,7 @@ impl UNet {
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
             for index in 0..block.resnets.len() {
-                x = block.layer(index, &x, &seen)?;
+                x = self.layer(block, index, &x, &seen)?;
                 skips.push(x.clone());
             }
             if let Some(conv) = &block.resample {
@@ -512,16 +534,15 @@ impl UNet {
             }
         }
 
-        x = self.mid_resnets[0].forward(&x, &seen)?;
-        x = self.mid_attention.forward(&x, &seen)?;
-        x = self.mid_resnets[1].forward(&x, &seen)?;
+        x = self.layer(&self.mid_block, 0, &x, &seen)?;
+        x = self.layer(&self.mid_block, 1, &x, &seen)?;
 
         for block in &self.up_blocks {
             for index in 0..block.resnets.len() {
                 let skip = skips.pop().expect("every level going down left one skip per resnet going up");
                 let joined = Tensor::concat(&[&x, &skip], 3)?;
                 drop(skip);
-                x = block.layer(index, &joined, &seen)?;
+                x = self.layer(block, index, &joined, &seen)?;
             }
             if let Some(conv) = &block.resample {
                 let size = skips.last().expect("a further level follows").shape();

@@ -29,6 +29,12 @@ pub fn initial(wanted: &[Wanted], seed: u64) -> Initial {
     initial_by(wanted, seed, |shape| (1.0 / fan_in(shape)).sqrt())
 }
 
+/// The same of one tensor of a model: a bias needs to know the weight beside it.
+pub fn initial_of(tensor: &Wanted, model: &[Wanted], seed: u64) -> Vec<f32> {
+    let shapes = model.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
+    values(tensor, &shapes, seed, |shape| (1.0 / fan_in(shape)).sqrt())
+}
+
 /// The same, but weights of linear layers and convolutions by `xavier_uniform_`, as EEG2Video's classifiers are
 /// trained.
 pub fn initial_xavier(wanted: &[Wanted], seed: u64) -> Initial {
@@ -40,22 +46,30 @@ fn initial_by(wanted: &[Wanted], seed: u64, bound: impl Fn(&[usize]) -> f64) -> 
     let shapes: HashMap<&str, &[usize]> =
         wanted.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
     let make = |tensor: &Wanted| {
-        let (shape, count) = (&tensor.shape, tensor.shape.iter().product());
-        let stream = random::hash(&tensor.name);
-        let uniform = |bound: f64| {
-            let unit = |word: u32| (f64::from(word) + 0.5) / f64::from(1_u32 << 31) - 1.0;
-            random_words(seed, stream).take(count).map(|word| (bound * unit(word)) as f32).collect()
-        };
-        let values: Vec<f32> = match rule(&tensor.name, shape, &shapes) {
-            Rule::Constant(value) => vec![value; count],
-            Rule::Weight => uniform(bound(shape)),
-            Rule::Bias(weight) => uniform((1.0 / fan_in(weight)).sqrt()),
-            Rule::Xavier => uniform(xavier(shape)),
-            Rule::Normal => Tensor::normal_host(seed, stream, 0, count),
-        };
-        (tensor.name.clone(), (shape.clone(), values))
+        (tensor.name.clone(), (tensor.shape.clone(), values(tensor, &shapes, seed, &bound)))
     };
     wanted.iter().filter(|tensor| !tensor.optional).map(make).collect()
+}
+
+fn values(
+    tensor: &Wanted,
+    shapes: &HashMap<&str, &[usize]>,
+    seed: u64,
+    bound: impl Fn(&[usize]) -> f64,
+) -> Vec<f32> {
+    let (shape, count) = (&tensor.shape, tensor.shape.iter().product());
+    let stream = random::hash(&tensor.name);
+    let uniform = |bound: f64| {
+        let unit = |word: u32| (f64::from(word) + 0.5) / f64::from(1_u32 << 31) - 1.0;
+        random_words(seed, stream).take(count).map(|word| (bound * unit(word)) as f32).collect()
+    };
+    match rule(&tensor.name, shape, shapes) {
+        Rule::Constant(value) => vec![value; count],
+        Rule::Weight => uniform(bound(shape)),
+        Rule::Bias(weight) => uniform((1.0 / fan_in(weight)).sqrt()),
+        Rule::Xavier => uniform(xavier(shape)),
+        Rule::Normal => Tensor::normal_host(seed, stream, 0, count),
+    }
 }
 
 enum Rule<'a> {

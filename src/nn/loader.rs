@@ -111,6 +111,12 @@ impl Weights {
         Weights::new(plan, checkpoint, precision, Some(Mutex::default()))
     }
 
+    /// Weights of a file as they stand on the device: what [`Parameters`] that learn may stand over. Nothing is held
+    /// against a model here; see [`crate::weights::check`].
+    pub fn of_file(gpu: &Gpu, checkpoint: Arc<Checkpoint>, precision: Precision) -> Weights {
+        Weights::new(gpu, Some(checkpoint), precision, None)
+    }
+
     fn new(
         gpu: &Gpu,
         checkpoint: Option<Arc<Checkpoint>>,
@@ -158,7 +164,11 @@ impl Weights {
     /// Whether the file has this tensor; yes where there is no file.
     pub fn has(&self, name: &str) -> bool {
         match &self.shared.parameters {
-            Some(parameters) => parameters.get(&self.path(name)).is_some(),
+            Some(parameters) => {
+                let path = self.path(name);
+                let is_below = || parameters.base_of(&path).is_some_and(|base| base.has(&path));
+                parameters.get(&path).is_some() || is_below()
+            }
             None => self.checkpoint().is_none() || self.in_file(name).is_some(),
         }
     }
@@ -196,7 +206,11 @@ impl Weights {
     /// A tensor in f32: norms, biases, statistics.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         if let Some(parameters) = &self.shared.parameters {
-            return parameters.of_shape(&self.path(name), shape)?.cast(DType::F32);
+            let path = self.path(name);
+            return match parameters.base_of(&path) {
+                Some(base) => base.tensor(&path, shape),
+                None => parameters.of_shape(&path, shape)?.cast(DType::F32),
+            };
         }
         let Some(view) = self.view(name, shape)? else { return Tensor::empty(self.gpu(), shape, DType::F32) };
         Tensor::new(self.gpu(), shape, &weights::to_f32(&view)?)
@@ -205,7 +219,11 @@ impl Weights {
     /// Shape and values of a tensor that a model can do without, if a file is at hand and holds it.
     pub fn stored(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         if let Some(parameters) = &self.shared.parameters {
-            let Some(tensor) = parameters.get(&self.path(name)) else { return Ok(None) };
+            let path = self.path(name);
+            if let Some(base) = parameters.base_of(&path) {
+                return base.weights().stored(&path);
+            }
+            let Some(tensor) = parameters.get(&path) else { return Ok(None) };
             return Ok(Some((tensor.shape().to_vec(), tensor.to_vec()?)));
         }
         let Some(view) = self.in_file(name) else { return Ok(None) };
@@ -225,7 +243,11 @@ impl Weights {
         let half = self.half(name);
         let dtype = if half { DType::F16 } else { DType::F32 };
         if let Some(parameters) = &self.shared.parameters {
-            return parameters.of_shape(&self.path(name), &shape)?.cast(dtype);
+            let path = self.path(name);
+            return match parameters.base_of(&path) {
+                Some(base) => base.table(&path, shape),
+                None => parameters.of_shape(&path, &shape)?.cast(dtype),
+            };
         }
         let Some(view) = self.view(name, &shape)? else { return Tensor::empty(self.gpu(), &shape, dtype) };
         match (view.dtype, half) {
@@ -252,7 +274,11 @@ impl Weights {
         rows: Range<usize>,
     ) -> Result<Packed> {
         if let Some(parameters) = &self.shared.parameters {
-            return parameters.matrix(&self.path(name), [outputs, inputs], rows, self.dtype());
+            let path = self.path(name);
+            return match parameters.base_of(&path) {
+                Some(base) => base.matrix(&path, [outputs, inputs], rows),
+                None => parameters.matrix(&path, [outputs, inputs], rows, self.dtype()),
+            };
         }
         let mut shape = vec![outputs, inputs];
         if self.in_file(name).is_some_and(|view| view.shape == [outputs, inputs, 1, 1]) {
@@ -272,7 +298,11 @@ impl Weights {
     /// Weights of a convolution, `[outputs, channels / groups, kernel y, kernel x]`.
     pub fn convolution(&self, name: &str, shape: [usize; 4], groups: usize) -> Result<ConvWeight> {
         if let Some(parameters) = &self.shared.parameters {
-            return parameters.convolution(&self.path(name), shape, groups, self.dtype());
+            let path = self.path(name);
+            return match parameters.base_of(&path) {
+                Some(base) => base.convolution(&path, shape, groups),
+                None => parameters.convolution(&path, shape, groups, self.dtype()),
+            };
         }
         let count = shape.iter().product();
         let view = self.view(name, &shape)?;
@@ -288,7 +318,11 @@ impl Weights {
         let [outputs, channels, frames, ky, kx] = shape;
         let flat = [outputs, channels * frames, ky, kx];
         if let Some(parameters) = &self.shared.parameters {
-            let weight = parameters.of_shape(&self.path(name), &shape)?.reshape(&flat)?;
+            let path = self.path(name);
+            if let Some(base) = parameters.base_of(&path) {
+                return base.weights().convolution_3d(&path, shape);
+            }
+            let weight = parameters.of_shape(&path, &shape)?.reshape(&flat)?;
             return ConvWeight::from_tensor(&weight.cast(self.dtype())?, 1);
         }
         let view = self.view(name, &shape)?;

@@ -1,12 +1,13 @@
 //! A model's tensors by name while it is trained, and what its layers need to know meanwhile.
 
+use super::Weights;
 use crate::error::{Error, Result};
 use crate::ops::{ConvWeight, Packed};
 use crate::tensor::{DType, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Tensors by the names of PyTorch's state dict: parameters, frozen weights, statistics. What is frozen is brought into
 /// its kernels' form once.
@@ -14,6 +15,19 @@ pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
     matrices: Mutex<HashMap<Matrix, Packed>>,
     convolutions: Mutex<HashMap<(String, DType), ConvWeight>>,
+    /// Where the other tensors of the model lie.
+    base: Option<Arc<Base>>,
+    /// What the product of a matrix's adapters is multiplied with before it is added.
+    adapter_scale: f64,
+}
+
+/// A file beneath the parameters: weights that stay as they are, each brought to the device once, in its kernels' form.
+pub(super) struct Base {
+    weights: Weights,
+    tensors: Mutex<HashMap<String, Tensor>>,
+    tables: Mutex<HashMap<String, Tensor>>,
+    matrices: Mutex<HashMap<(String, Range<usize>), Packed>>,
+    convolutions: Mutex<HashMap<String, ConvWeight>>,
 }
 
 /// A matrix in panels: its name, rows and number type.
@@ -22,7 +36,32 @@ type Matrix = (String, Range<usize>, DType);
 impl Parameters {
     /// From tensors by name; those that are [`Tensor::is_parameter`] learn, the others are frozen.
     pub fn new(tensors: BTreeMap<String, Tensor>) -> Parameters {
-        Parameters { tensors, matrices: Mutex::default(), convolutions: Mutex::default() }
+        Parameters {
+            tensors,
+            matrices: Mutex::default(),
+            convolutions: Mutex::default(),
+            base: None,
+            adapter_scale: 1.0,
+        }
+    }
+
+    /// The same over a file (or a plan of one): what is not among these tensors is taken from there, frozen, and in the
+    /// number type a model has that does not learn.
+    pub fn over(self, base: Weights) -> Parameters {
+        let base = Base {
+            weights: base,
+            tensors: Mutex::default(),
+            tables: Mutex::default(),
+            matrices: Mutex::default(),
+            convolutions: Mutex::default(),
+        };
+        Parameters { base: Some(Arc::new(base)), ..self }
+    }
+
+    /// The same with adapters: a matrix `NAME.weight` beside which `NAME.lora_A.weight [rank, inputs]` and
+    /// `NAME.lora_B.weight [outputs, rank]` stand is used as `weight + scale B A`. Hu et al. 2021, with PEFT's names.
+    pub fn with_adapters(self, scale: f64) -> Parameters {
+        Parameters { adapter_scale: scale, ..self }
     }
 
     /// The same without gradients, with other tensors in the place of some.
@@ -31,7 +70,22 @@ impl Parameters {
             let tensor = others.get(name).unwrap_or(tensor);
             (name.clone(), tensor.detach())
         });
-        Parameters::new(still.collect())
+        let base = self.base.clone();
+        Parameters { base, adapter_scale: self.adapter_scale, ..Parameters::new(still.collect()) }
+    }
+
+    /// The file beneath, for a tensor that is not here.
+    pub(super) fn base_of(&self, name: &str) -> Option<&Base> {
+        self.base.as_deref().filter(|_| !self.tensors.contains_key(name))
+    }
+
+    /// A matrix with its adapters, where it has any.
+    fn adapted(&self, name: &str, weight: Tensor) -> Result<Tensor> {
+        let Some(module) = name.strip_suffix(".weight") else { return Ok(weight) };
+        let adapter = |part: &str| self.get(&format!("{module}.{part}.weight"));
+        let (Some(a), Some(b)) = (adapter("lora_A"), adapter("lora_B")) else { return Ok(weight) };
+        let change = b.matmul(a, false)?.scale(self.adapter_scale as f32, 0.0)?;
+        weight.cast(DType::F32)?.add(&change.reshape(weight.shape())?)
     }
 
     /// The tensor of this name.
@@ -78,6 +132,7 @@ impl Parameters {
         let pointwise = [outputs, inputs, 1, 1];
         let is_pointwise = self.get(name).is_some_and(|tensor| tensor.shape() == pointwise);
         let weight = self.of_shape(name, if is_pointwise { &pointwise } else { &pointwise[..2] })?;
+        let weight = self.adapted(name, weight)?;
         let make = || {
             let weight = weight.reshape(&[outputs, inputs])?;
             let weight =
@@ -99,6 +154,34 @@ impl Parameters {
         let weight = self.of_shape(name, &shape)?;
         let make = || ConvWeight::from_tensor(&weight.cast(dtype)?, groups);
         kept(&self.convolutions, (name.to_string(), dtype), weight.wants_gradient(), make)
+    }
+}
+
+impl Base {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.weights.has(name)
+    }
+
+    pub(super) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        kept(&self.tensors, name.to_string(), false, || self.weights.tensor(name, shape))
+    }
+
+    pub(super) fn table(&self, name: &str, shape: [usize; 2]) -> Result<Tensor> {
+        kept(&self.tables, name.to_string(), false, || self.weights.table(name, shape))
+    }
+
+    pub(super) fn matrix(&self, name: &str, sizes: [usize; 2], rows: Range<usize>) -> Result<Packed> {
+        let key = (name.to_string(), rows.clone());
+        kept(&self.matrices, key, false, || self.weights.matrix_rows(name, sizes, rows))
+    }
+
+    pub(super) fn convolution(&self, name: &str, shape: [usize; 4], groups: usize) -> Result<ConvWeight> {
+        let make = || self.weights.convolution(name, shape, groups);
+        kept(&self.convolutions, name.to_string(), false, make)
     }
 }
 

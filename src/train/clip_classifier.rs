@@ -20,7 +20,9 @@ use crate::tensor::Tensor;
 use crate::weights::random::splitmix64;
 
 /// Most a clip's noise deviates, on the scale of [-1, 1].
-const NOISE: f64 = 0.2;
+const NOISE: f64 = 0.15;
+/// Share of clips that are softened, each by a share of its own.
+const SOFT: f64 = 0.25;
 /// Share of the target given to all classes alike.
 const SMOOTHING: f64 = 0.05;
 
@@ -74,7 +76,7 @@ pub fn loss(
             |nth: u64| splitmix64(splitmix64(seed ^ splitmix64(step)) ^ splitmix64(8 * place as u64 + nth));
         let share = |nth: u64| (draw(nth) >> 11) as f64 / (1_u64 << 53) as f64;
         let (mirrored, reversed) = (draw(0) & 1 == 1, draw(0) & 2 == 2);
-        soft.push((2.0 * share(1) - 1.0).max(0.0) as f32); // every other clip stays sharp
+        soft.push((1.0 - share(1) / SOFT).max(0.0) as f32); // most clips stay sharp
         noise.push((NOISE * share(2)) as f32);
         vary(&shown.clips[at], mirrored, reversed, &mut values);
     }

@@ -238,6 +238,15 @@ impl Fit {
         Ok(())
     }
 
+    /// A step that is neither logged nor kept: to reckon memory on a plan.
+    ///
+    /// Errors: what `loss` returns.
+    pub fn rehearse(&mut self, loss: Loss) -> Result<()> {
+        let step = self.trainer.steps();
+        self.trainer.step(1.0, |weights, micro| loss(weights, step, micro))?;
+        self.follow()
+    }
+
     /// Weights to run the model with as it stands: the average where one is kept.
     pub fn weights(&self) -> Weights {
         self.trainer.weights_with(&self.average)

@@ -23,20 +23,26 @@ from make_golden import Maker
 # Values of each gradient that are kept, evenly spread.
 SAMPLED = 6
 
+# Times of the fine-tune's step, one for each video of the batch.
+FINETUNE_TIMES = (37, 801, 400, 990)
+
 
 def slopes(name, shape):
     """The gradient of an output, by the weights' formula."""
     return torch.from_numpy(weights.tensor(f"gradient.{name}", shape)).double()
 
 
-def save(out, name, of, model, outputs, config, source, skip=()):
-    """Walks back from ``outputs`` {field: tensor} and saves every parameter's gradient."""
-    torch.autograd.backward(list(outputs.values()), [slopes(k, v.shape) for k, v in outputs.items()])
+def save(out, name, of, model, outputs, config, source, skip=(), more=None, last=None):
+    """Walks back from ``outputs`` {field: tensor} and saves every parameter's gradient; ``last`` are their own."""
+    if last is None:
+        last = [slopes(k, v.shape) for k, v in outputs.items()]
+    torch.autograd.backward(list(outputs.values()), last)
     # Parameters that nothing reads have no gradient, or one of exact zeros.
     found = {k: p.grad.flatten().numpy() for k, p in sorted(model.named_parameters()) if p.grad is not None}
     found = {k: g for k, g in found.items() if np.any(g)}
     places = {k: np.linspace(0, g.size - 1, min(SAMPLED, g.size)).astype(int) for k, g in found.items()}
     tensors = {
+        **(more or {}),
         "out.norms": np.array([np.linalg.norm(g) for g in found.values()], dtype=np.float32),
         "out.sampled": np.concatenate([g[places[k]] for k, g in found.items()]).astype(np.float32),
     }
@@ -71,6 +77,27 @@ def unet3d(args, maker):
     model = model.double().eval()
     sample = model(**inputs(args.inputs, "unet3d_a")).sample
     save(args.out, "unet3d", "unet3d_a", model, {"sample": sample}, maker.UNET3D_A, source)
+
+    # One step of the fine-tune: noised latents, the loss of their noise, gradients of what the originals train.
+    model.zero_grad(set_to_none=True)
+    model.requires_grad_(False)
+    for name, module in model.named_modules():
+        if name.endswith(("attn1.to_q", "attn2.to_q", "attn_temp")):
+            module.requires_grad_(True)
+    given = inputs(args.inputs, "unet3d_a")
+    latents = given["sample"]
+    noise = slopes("noise", latents.shape)
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000, **schedule)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    timesteps = torch.tensor(FINETUNE_TIMES[: latents.shape[0]])
+    noised = scheduler.add_noise(latents, noise, timesteps)
+    predicted = model(noised, timesteps, given["encoder_hidden_states"]).sample
+    loss = torch.nn.functional.mse_loss(predicted, noise)
+    save(
+        args.out, "finetune", "unet3d_a", model, {"loss": loss}, maker.UNET3D_A, source,
+        more={"out.loss": np.array([loss.item()], dtype=np.float32)}, last=torch.ones_like(loss),
+    )
 
 
 def eeg(args, maker):

@@ -55,6 +55,8 @@ const CONFIGS: [(&str, &str); 6] = [
     ("dynamics", include_str!("../../../configs/demo/dynamics.toml")),
     ("video", include_str!("../../../configs/demo/video.toml")),
 ];
+/// Sizes of the denoiser.
+const UNET: &str = include_str!("../../../configs/demo/unet.json");
 /// How `mindreel demo` decodes.
 const DECODE: &str = include_str!("../../../configs/demo/decode.toml");
 
@@ -74,6 +76,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     for (name, text) in CONFIGS {
         put(&out(&format!("configs/{name}.toml")), text)?;
     }
+    let unet = out("configs/unet.json");
+    put(&unet, UNET)?;
     let (data, texts, model) = (out("data"), out("texts.safetensors"), out("model"));
     let seed = args.seed.to_string();
     let [height, width] = if args.quick { QUICK_SIZE } else { SIZE };
@@ -135,7 +139,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
             "semantic" => words.extend(words!["--text", &texts, "--into", &model]),
             "seq2seq" => words.extend(words!["--vae", &vae, "--into", &model]),
             "dynamics" => words.extend(words!["--into", &model]),
-            "video" => words.extend(words!["--vae", &vae, "--text", &texts]),
+            "video" => words.extend(words!["--vae", &vae, "--text", &texts, "--init", &unet]),
             _ => {}
         }
         if args.quick {

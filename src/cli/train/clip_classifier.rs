@@ -42,7 +42,7 @@ pub(super) struct Args {
 const OWN: [&str; 2] = ["test-block", "channels"];
 
 const USUAL: Usual = Usual {
-    steps: 900,
+    steps: 1200,
     batch_size: 40,
     learning_rate: 3e-3,
     weight_decay: 0.01,

@@ -395,6 +395,11 @@ impl Common {
         Trainer::new(gpu, parameters, Optimizer::new(self.rule, vec![group]), self.settings.clone())
     }
 
+    /// How gradients become steps.
+    pub(super) fn rule(&self) -> Rule {
+        self.rule
+    }
+
     /// The model a run was for.
     pub(super) fn keep(
         &self,

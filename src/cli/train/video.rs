@@ -234,8 +234,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let [live, peak] =
         video::need(&gpu, &plan.sizes, plan.file.as_ref(), learning, settings, common.rule(), &step)?;
     shell.note(&format!("memory: {} between steps, {} at most", bytes(live), bytes(peak)));
-    let smaller = "--gradient-checkpointing, --dtype f16, a smaller --batch-size with --accumulate";
-    refuse_what_cannot_fit(&gpu, peak, args.max_memory, smaller)?;
+    let less = "try --gradient-checkpointing, --dtype f16, a smaller --batch-size with --accumulate";
+    refuse_what_cannot_fit(&gpu, peak, args.max_memory, less)?;
     args.fit.claim("video", &common)?;
 
     let table = match (table, &plan.text) {

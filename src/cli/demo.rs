@@ -98,6 +98,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         }
     }
     files::make_folder(&args.output)?;
+    put_json(&out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
     // The recording is large and made again in seconds: it does not stay.
     let world = tempfile::Builder::new()
         .prefix(".world-")

@@ -10,7 +10,7 @@
 //!
 //! Bit-equal on every machine (`signal::portable`). A longer recording starts with the shorter one.
 
-use super::portable::{Stream, sin_cos_turns};
+use super::portable::{self, Stream, sin_cos_turns};
 use super::{Recording, montage};
 use crate::error::{Error, Result};
 
@@ -75,6 +75,48 @@ pub fn sample_recording(seed: u64, seconds: f64) -> Result<Recording> {
         }
     }
     Recording::new(data, montage::SAMPLE_RATE_HZ, montage::names())
+}
+
+/// Channels, samples and rate of an epoch of Alljoined.
+pub const EPOCH: ([usize; 2], f64) = ([64, 334], 512.0);
+/// Most simulated epochs.
+pub const MAX_EPOCHS: usize = 10_000;
+
+/// `n` simulated epochs `[n, 64, 334]` at 512 Hz, in volts, as Alljoined has them: in each channel as much background of
+/// its own as all channels share, and the electrode's noise.
+///
+/// Errors: [`Error::Setting`] when there are none or too many.
+pub fn sample_epochs(seed: u64, n: usize) -> Result<Vec<f32>> {
+    if !(1..=MAX_EPOCHS).contains(&n) {
+        return Err(Error::setting("epochs", format!("{n}, wanted 1 to {MAX_EPOCHS}")));
+    }
+    let ([n_channels, n_samples], rate) = EPOCH;
+    let kept = [0.25, 1.0, 4.0, 16.0].map(|hz| portable::exp(-std::f64::consts::TAU * hz / rate));
+    let background = |stream: &mut Stream| -> Vec<f64> {
+        let mut state = [(); 4].map(|()| stream.normal());
+        let mut next = || {
+            let value = 0.5 * state.iter().sum::<f64>();
+            for (x, kept) in state.iter_mut().zip(kept) {
+                *x = kept * *x + (1.0 - kept * kept).sqrt() * stream.normal();
+            }
+            value
+        };
+        (0..n_samples).map(|_| next()).collect()
+    };
+    let mut data = Vec::with_capacity(n * n_channels * n_samples);
+    for epoch in 0..n as u64 {
+        let shared = background(&mut Stream::under(seed, &[64, epoch]));
+        for channel in 0..n_channels as u64 {
+            let mut stream = Stream::under(seed, &[64, epoch, 1 + channel]);
+            let own = background(&mut stream);
+            let volts = own.iter().zip(&shared).map(|(own, shared)| {
+                let background = std::f64::consts::FRAC_1_SQRT_2 * (own + shared);
+                (BACKGROUND_V * background + NOISE_V * stream.normal()) as f32
+            });
+            data.extend(volts);
+        }
+    }
+    Ok(data)
 }
 
 /// EEGLAB's polar position on the unit sphere: right, front, up.
@@ -149,6 +191,23 @@ mod tests {
             dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
         };
         assert!(correlation(59, 58) > 0.5 && correlation(59, 1) < 0.3);
+    }
+
+    #[test]
+    fn epochs_share_half_of_their_power() {
+        let epochs = sample_epochs(3, 40).unwrap();
+        assert_eq!(epochs.len(), 40 * 64 * 334);
+        assert_eq!(epochs[..64 * 334], sample_epochs(3, 1).unwrap());
+        let channel = |epoch: usize, c: usize| &epochs[(epoch * 64 + c) * 334..][..334];
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let of =
+            |a: usize, b: usize| (0..40).map(|epoch| dot(channel(epoch, a), channel(epoch, b))).sum::<f64>();
+        let rms = (of(5, 5) / (40.0 * 334.0)).sqrt() * 1e6;
+        assert!((8.0..15.0).contains(&rms), "{rms}");
+        let alike = of(5, 60) / (of(5, 5) * of(60, 60)).sqrt();
+        assert!((0.3..0.7).contains(&alike), "{alike}");
+        assert!(sample_epochs(0, 0).is_err() && sample_epochs(0, MAX_EPOCHS + 1).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::super::Shell;
 use crate::error::Result;
 use crate::files;
+use crate::signal::sample::{EPOCH, sample_epochs};
 use crate::signal::{npy, sample_recording};
 use serde_json::json;
 use std::path::PathBuf;
@@ -32,6 +33,10 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 8.0, allow_negative_numbers = true)]
     seconds: f64,
 
+    /// So many epochs of 64 channels at 512 Hz in its place, as Alljoined has them, for `caption` and `reconstruct`
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    epochs: Option<usize>,
+
     /// Replace a file that is there
     #[arg(long)]
     force: bool,
@@ -41,6 +46,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let path = args.output.display();
     super::batch::refuse_other_than_npy("--output", &args.output)?;
     files::refuse_existing(&args.output, args.force)?;
+    if let Some(n) = args.epochs {
+        return epochs(args, n, shell);
+    }
     let eeg = sample_recording(args.seed, args.seconds)?;
     npy::write(&args.output, &[eeg.n_channels, eeg.n_samples], &eeg.data)?;
     let (seconds, rate) = (eeg.duration_s(), eeg.sample_rate_hz);
@@ -60,6 +68,24 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     )
 }
 
+/// Epochs in the place of a recording.
+fn epochs(args: &Args, n: usize, shell: &Shell) -> Result<()> {
+    let data = sample_epochs(args.seed, n)?;
+    let ([n_channels, n_samples], rate) = EPOCH;
+    npy::write(&args.output, &[n, n_channels, n_samples], &data)?;
+    let (path, seed) = (args.output.display(), args.seed);
+    shell.print(
+        &format!("{path}: {n} simulated epochs of {n_channels} channels at {rate} Hz, volts, seed {seed}"),
+        &json!({
+            "output": path.to_string(),
+            "seed": seed,
+            "shape": [n, n_channels, n_samples],
+            "sample_rate_hz": rate,
+            "units": "V",
+        }),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::shell;
@@ -67,7 +93,7 @@ mod tests {
     use crate::signal::{Cut, Options, Recordings};
 
     fn args(output: PathBuf, force: bool) -> Args {
-        Args { output, seed: 3, seconds: 8.0, force }
+        Args { output, seed: 3, seconds: 8.0, epochs: None, force }
     }
 
     #[test]

@@ -186,6 +186,9 @@ impl EegFlags {
         if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pt")) {
             // NeuroVision's form of a single spectrogram.
             let npy::Array { shape, data } = torch::read(path)?;
+            if data.iter().any(|v| !v.is_finite()) {
+                return Err(Error::format(path, "holds NaN or infinity; make the spectrogram again"));
+            }
             return Spectrograms::new(&shape, data).map_err(|detail| Error::format(path, detail));
         }
         let entry = npy::list(path)?.into_iter().next();

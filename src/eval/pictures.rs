@@ -54,9 +54,7 @@ pub fn ssim(a: &[u8], b: &[u8], height: usize, width: usize) -> Result<f64> {
                 change(sums, terms(row + WINDOW - 1, column), 1);
             }
             let mut wide = [0_i64; 5];
-            for column in 0..WINDOW - 1 {
-                change(&mut wide, tall[column], 1);
-            }
+            tall[..WINDOW - 1].iter().for_each(|&sums| change(&mut wide, sums, 1));
             for column in 0..columns {
                 change(&mut wide, tall[column + WINDOW - 1], 1);
                 let [mx, my, xx, yy, xy] = wide.map(|sum| sum as f64 / n);

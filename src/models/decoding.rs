@@ -300,7 +300,18 @@ impl<'a> Writer<'a> {
 
     fn read(&mut self, x: &Tensor) -> Result<Vec<f32>> {
         let hidden = self.model.forward(x, &self.padding, Some(&mut self.past))?;
-        self.model.logits(&hidden.narrow(1, x.dim(1) - 1, 1)?)?.to_vec()
+        let scores = self.model.logits(&hidden.narrow(1, x.dim(1) - 1, 1)?)?.to_vec()?;
+        match scores.iter().position(|score| score.is_nan()) {
+            None => Ok(scores),
+            Some(at) => {
+                let (text, id) = (at / self.vocabulary(), at % self.vocabulary());
+                let detail = format!(
+                    "the score of token {id} of text {text} is not a number; the checkpoint or what it was shown may be \
+                     broken, or too large for f16: try --dtype f32"
+                );
+                Err(Error::Device(detail))
+            }
+        }
     }
 }
 

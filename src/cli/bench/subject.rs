@@ -211,6 +211,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_has_as_many_layers_as_its_name_says() {
+        let layers = |name: &str| {
+            let case = cases(Some(name), Size::Full).unwrap().pop().unwrap();
+            (case.name.clone(), case.n_values().unwrap())
+        };
+        let (two, three) = (layers("opt-2.7b-2-layers"), layers("opt-2.7b-3-layers"));
+        assert_eq!((two.0.as_str(), three.1 - two.1), ("opt-2.7b-2-layers", 78_676_480));
+        let one = cases(Some("opt-2.7b-2-layers"), Size::Full).unwrap().pop().unwrap();
+        let plan = Gpu::plan();
+        let bytes = |precision| one.one_token(&plan, precision).unwrap().unwrap().work().bytes;
+        // Most of what a token reads is halves, or bytes; the head and half of attention stay halves.
+        let (half, eight) = (bytes(Precision::F16), bytes(Precision::Int8));
+        assert!((560_000_000..620_000_000).contains(&half), "{half}");
+        assert!(eight < half - 80_000_000, "{eight} {half}");
+        let error = cases(Some("opt-2.7b-33-layers"), Size::Full).err().expect("refused");
+        assert!(error.to_string().contains("has 32 layers, 33 were asked for"), "{error}");
+        assert!(cases(Some("opt-9-2-layers"), Size::Full).is_err());
+    }
+
+    #[test]
     fn an_unknown_name_gets_its_neighbour() {
         let error = cases(Some("unte"), Size::Small).err().expect("refused");
         assert!(error.exit_code() == 2 && error.to_string().contains("did you mean 'unet'?"), "{error}");

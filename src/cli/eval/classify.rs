@@ -143,11 +143,9 @@ fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<
             if array.data.iter().any(|score| score.is_nan()) {
                 return Err(Error::format(predictions, "holds NaN among its scores"));
             }
-            if array.shape[0] == truth.len() {
-                if let Some(class) = truth.iter().find(|&&class| class >= width) {
-                    let detail = format!("holds class {class}, the scores are of {width} classes");
-                    return Err(Error::format(labels, detail));
-                }
+            if let Some(class) = truth.iter().find(|&&class| class >= width) {
+                let detail = format!("holds class {class}, the scores are of {width} classes");
+                return Err(Error::format(labels, detail));
             }
             let rows: Vec<&[f32]> = array.data.chunks(width).collect();
             let best = |row: &&[f32]| (0..width).find(|&class| nway::rank(row, class) == 0).unwrap_or(0);

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::Confusion;
 use crate::eval::video::{Table, number};
 use crate::files;
+use crate::media::frames::MAX_SIDE;
 use crate::media::{Frames, png};
 use crate::plot;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use std::path::Path;
 
 /// Clips of a sheet.
 const PER_SHEET: usize = 6;
+/// Most clips of a sheet of all.
+const PER_PAGE: usize = 50;
 /// Pixels between frames of a sheet.
 const MARGIN: usize = 2;
 
@@ -34,7 +37,7 @@ pub(super) struct Scores<'a> {
 
 /// Some clips with a picture of them.
 struct Sheet {
-    name: &'static str,
+    name: String,
     clips: Vec<usize>,
     picture: Frames,
 }
@@ -92,7 +95,7 @@ impl Scores<'_> {
         put("report.html", &self.page(cells, &sheets, folder)?)
     }
 
-    /// The best, those in the middle and the worst, and all of them where they fit one picture; in each row what was
+    /// The best, those in the middle and the worst, and all of them; in each row what was
     /// shown, and under it what was decoded.
     fn sheets(&self) -> Result<Vec<Sheet>> {
         let order = self.table.ranked(self.rank_by);
@@ -100,21 +103,27 @@ impl Scores<'_> {
         let middle = (order.len() - n) / 2;
         let mut worst = order[order.len() - n..].to_vec();
         worst.reverse();
-        let chosen = [
-            ("best", order[..n].to_vec()),
-            ("median", order[middle..middle + n].to_vec()),
-            ("worst", worst),
-            ("all", (0..order.len()).collect()),
+        let mut chosen = vec![
+            ("best".to_string(), order[..n].to_vec()),
+            ("median".to_string(), order[middle..middle + n].to_vec()),
+            ("worst".to_string(), worst),
         ];
+        // All of them, on as many sheets as they need.
+        let height = self.truth.iter().map(|clip| clip.height).max().unwrap_or(1) + MARGIN;
+        let per_sheet = ((MAX_SIDE - MARGIN) / (2 * height)).clamp(1, PER_PAGE);
+        let all: Vec<usize> = (0..order.len()).collect();
+        let n_sheets = all.len().div_ceil(per_sheet);
+        for (at, clips) in all.chunks(per_sheet).enumerate() {
+            let name = if n_sheets == 1 { "all".into() } else { format!("all-{}", at + 1) };
+            chosen.push((name, clips.to_vec()));
+        }
         let mut sheets = Vec::new();
         for (name, clips) in chosen {
             let rows: Vec<Frames> =
                 clips.iter().flat_map(|&at| [self.truth[at].clone(), self.pred[at].clone()]).collect();
-            match png::sheet(&rows, MARGIN) {
-                Ok(picture) => sheets.push(Sheet { name, clips, picture }),
-                // Too many for one picture, or of several sizes: each clip has its scores.
-                Err(_) if name == "all" || sheets.is_empty() => {}
-                Err(error) => return Err(error),
+            // Clips of several sizes, or too large for a sheet, have their scores alone.
+            if let Ok(picture) = png::sheet(&rows, MARGIN) {
+                sheets.push(Sheet { name, clips, picture });
             }
         }
         Ok(sheets)
@@ -131,8 +140,8 @@ impl Scores<'_> {
             self.settings["truth"].as_str().unwrap_or_default()
         );
         let mut body = String::new();
-        for sheet in sheets {
-            let title = match sheet.name {
+        for sheet in sheets.iter().filter(|sheet| !sheet.name.starts_with("all-")) {
+            let title = match sheet.name.as_str() {
                 "all" => "All clips".to_string(),
                 name => format!("The {name}, ranked by {}", column.key),
             };

@@ -30,6 +30,7 @@ Examples:
   mindreel prepare filter --eeg 200hz --output clean --low 0.5 --high 75 --notch 50
   mindreel prepare segment --eeg clean --output clips                            SEED-DV's blocks into 2-s clips
   mindreel prepare features --eeg clips --output-de de --output-psd psd          DE and PSD in five bands
+  mindreel prepare text-embeddings --data sim --output texts.safetensors --words 64   what semantic predicts
   mindreel prepare alljoined --data 05_125 --output dataset                      spectrograms of Alljoined's epochs
   mindreel prepare stats --spectrograms dataset --output dataset                 and their mean and deviation
   mindreel prepare captions --images coco_images --model blip2 --output dataset  what the pictures show, by BLIP-2

@@ -268,10 +268,9 @@ fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segme
     }
     let (input, scaler) = match reads_features {
         true => {
-            let form = if settings.reproduce_original {
-                features::Form::Original
-            } else {
-                features::Form::Corrected
+            let form = match file.word_or("feature_form", "corrected")? {
+                "original" => features::Form::Original,
+                _ => features::Form::Corrected,
             };
             let input = EegInput::Features { n_windows: 1, form };
             (input, scaler(folder, &["dynamics", "features"], config.n_features)?)

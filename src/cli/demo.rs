@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         .map_err(Error::write(&args.output))?;
     let data = world.path().join("sim");
     let told = |key: &str| manifest["simulation"][key].to_string();
-    stages.run(&words![
+    stages.run(words![
         "prepare",
         "simulate",
         "--output",
@@ -122,7 +122,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     ])?;
     let noise = world.path().join("noise.npy");
     let eeg = data.join("EEG/sub1.npy");
-    stages.run(&words![
+    stages.run(words![
         "prepare",
         "noise",
         "--eeg",
@@ -174,9 +174,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
                 words.push(flag.into());
             }
         }
-        stages.run(&words)?;
+        stages.run(words)?;
     }
-    let table = stages.run(&words![
+    let table = stages.run(words![
         "eval",
         "video",
         "--pred",

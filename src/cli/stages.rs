@@ -45,11 +45,11 @@ impl<'a> Stages<'a> {
     /// Runs `mindreel WORDS` and returns what it prints; progress and its own error line go to stderr as ever.
     ///
     /// Errors: [`Error::Interrupted`] when it was stopped; [`Error::Told`] when it failed.
-    pub(super) fn run(&self, words: &[OsString]) -> Result<String> {
+    pub(super) fn run(&self, words: Vec<OsString>) -> Result<String> {
         self.check()?;
-        self.shell.note(&format!("$ {}", line(words)));
+        self.shell.note(&format!("$ {}", line(&words)));
         let mut command = Command::new(&self.program);
-        command.args(&self.globals).args(words).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command.args(&self.globals).args(&words).stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = command.output().map_err(Error::read(&self.program))?;
         match output.status.code() {
             Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),

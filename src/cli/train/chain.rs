@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         if made.exists() {
             return stages.check();
         }
-        stages.run(&words).map(drop)
+        stages.run(words).map(drop)
     };
     let simulation = words![
         "prepare",
@@ -174,7 +174,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     if args.quick {
         words.extend(words!["--clips", "3", "--num-inference-steps", "2"]);
     }
-    let text = stages.run(&words)?;
+    let text = stages.run(words)?;
     let scores = demo.join("scores/eval.json");
     let scores = files::read_small(&scores, CONFIG_BYTES)?;
     manifest["scores"] = serde_json::from_slice(&scores).unwrap_or(Value::Null);

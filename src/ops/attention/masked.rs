@@ -130,9 +130,8 @@ mod tests {
             let values =
                 [(1, b * m), (2, b_keys * n), (3, b_keys * n)].map(|(seed, n)| random_from(seed, n * c, 1.5));
             // One set has its first keys hidden, as left padding; the last sees none.
-            let seen = |set: usize, key: usize| {
-                set + 1 < b_keys && key >= 2 * set + 1 || b_keys == 2 && key % 2 == set
-            };
+            let seen =
+                |set: usize, key: usize| set + 1 < b_keys && key > 2 * set || b_keys == 2 && key % 2 == set;
             let mask: Vec<f32> =
                 (0..b_keys * n).map(|at| f32::from(u8::from(seen(at / n, at % n)))).collect();
             let mask = Tensor::new(&gpu, &[b_keys, n], &mask).unwrap();

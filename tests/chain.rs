@@ -60,7 +60,7 @@ fn everything_is_trained_by_one_command_and_decodes() {
     demo(&out.join("model")).assert().success();
     let run = std::fs::read_to_string(ablation.join("eeg/run.json")).unwrap();
     assert!(run.contains("--without-semantic") && run.contains("--without-seq2seq"));
-    let again = demo(&out.join("model")).assert().code(2).get_output().stderr.clone();
+    let again = demo(&out.join("model")).assert().code(5).get_output().stderr.clone();
     assert_eq!(String::from_utf8_lossy(&again).lines().count(), 1, "{}", String::from_utf8_lossy(&again));
     let bare = folder.path().join("bare");
     std::fs::create_dir(&bare).unwrap();

@@ -18,6 +18,7 @@ pub mod loss;
 mod norm;
 mod parameters;
 mod patches;
+mod pooled_filters;
 mod transformer;
 
 pub use attention::{Attention, MultiheadAttention, Past};
@@ -32,4 +33,5 @@ pub use loader::{Loaded, Precision, Weights, check, open, wanted};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub use parameters::{Parameters, Training, is_statistic};
 pub use patches::Patches;
+pub use pooled_filters::PooledFilters;
 pub use transformer::TransformerLayer;

@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, PooledFilters, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -20,7 +20,9 @@ const POOL: Stage = [51, 5];
 
 /// Temporal filters, pooling, spatial filters, a linear layer.
 pub struct TsConv {
-    temporal: Conv2d,
+    temporal: PooledFilters,
+    /// Steps after the pooling.
+    left: usize,
     norm1: BatchNorm,
     spatial: Conv2d,
     norm2: BatchNorm,
@@ -35,14 +37,18 @@ impl TsConv {
     /// Errors: [`crate::error::Error::Setting`] for fewer than 75 samples.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<TsConv> {
         let left = config.left("TSConv", &[TEMPORAL, POOL])?;
-        let conv = |name: &str, channels, kernel| {
-            Conv2d::load(&weights.at(name), channels, FILTERS, kernel, Window::padded(0))
-        };
         let norm = |name: &str| BatchNorm::load(&weights.at(name), FILTERS);
         Ok(TsConv {
-            temporal: conv("net.0", 1, [1, TEMPORAL[0]])?,
+            temporal: PooledFilters::load(&weights.at("net.0"), FILTERS, TEMPORAL[0], POOL)?,
+            left,
             norm1: norm("net.2")?,
-            spatial: conv("net.4", FILTERS, [config.n_chans, 1])?,
+            spatial: Conv2d::load(
+                &weights.at("net.4"),
+                FILTERS,
+                FILTERS,
+                [config.n_chans, 1],
+                Window::padded(0),
+            )?,
             norm2: norm("net.5")?,
             drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,
@@ -52,8 +58,8 @@ impl TsConv {
 
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
-        let x = self.temporal.forward(&self.config.image("TSConv", eeg)?)?;
-        let x = self.norm1.forward(&x.avg_pool2d([1, POOL[0]], [1, POOL[1]])?)?.elu()?;
+        let x = self.temporal.forward(self.config.window("TSConv", eeg)?, self.left)?;
+        let x = self.norm1.forward(&x)?.elu()?;
         let x = self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?;
         self.out.forward(&flatten(&self.drop.forward(&x)?)?)
     }

@@ -253,7 +253,9 @@ impl Run {
         let Sizes { num_frames, latent_height, latent_width, latent_channels, .. } = self.sizes;
         let shape = [batch * num_frames, latent_height, latent_width, latent_channels];
         let x = Tensor::empty(&plan, &shape, DType::F32)?;
-        let text = Tensor::empty(&plan, &[guided * batch, 77, self.unet.cross_attention_dim], unet.dtype())?;
+        let tokens = conditions::tokens(&self.folder)?;
+        let shape = [guided * batch, tokens, self.unet.cross_attention_dim];
+        let text = Tensor::empty(&plan, &shape, unet.dtype())?;
         let first = diffusion::plan("ddim", &SchedulerConfig::stable_diffusion(), 1, 0.0)?;
         let guidance = Guidance { scale: self.settings.guidance_scale, text: &text };
         let x = denoise(&unet, &first, x, &guidance, num_frames, None, &mut |_| Ok(()))?;

@@ -54,12 +54,14 @@ fn everything_is_trained_by_one_command_and_decodes() {
     let demo = |model: &Path| {
         let mut command = mindreel();
         command.args(["demo", "--clips", "2", "--num-inference-steps", "1", "--without-semantic"]);
-        command.args(["--without-seq2seq", "--output"]).arg(&ablation).arg("--model").arg(model);
+        command.args(["--ablations", "--output"]).arg(&ablation).arg("--model").arg(model);
         command
     };
     demo(&out.join("model")).assert().success();
-    let run = std::fs::read_to_string(ablation.join("eeg/run.json")).unwrap();
+    let run = std::fs::read_to_string(ablation.join("without-seq2seq/run.json")).unwrap();
     assert!(run.contains("--without-semantic") && run.contains("--without-seq2seq"));
+    let table = std::fs::read_to_string(ablation.join("scores/table.md")).unwrap();
+    assert!(table.contains("without seq2seq") && table.contains("without DANA"), "{table}");
     let again = demo(&out.join("model")).assert().code(5).get_output().stderr.clone();
     assert_eq!(String::from_utf8_lossy(&again).lines().count(), 1, "{}", String::from_utf8_lossy(&again));
     let bare = folder.path().join("bare");

@@ -11,6 +11,7 @@ use crate::signal::Units;
 use crate::signal::seed_dv::{BLOCK_CLIPS, CLASSES};
 use crate::signal::segments::CLIPS;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ Every stage is a command that is told before it runs and could be typed.
 Examples:
   mindreel demo
   mindreel demo --clips 200 --output out/all
-  mindreel demo --without-seq2seq --output out/ablation";
+  mindreel demo --clips 200 --ablations --output out/ablations";
 
 /// The offline tour: unseen EEG in, clips out, with scores
 #[derive(clap::Args)]
@@ -65,6 +66,10 @@ pub(super) struct Args {
     #[arg(long)]
     without_dana: bool,
 
+    /// Decode without each of the three in turn, too, as further columns of the table
+    #[arg(long)]
+    ablations: bool,
+
     /// Replace a demo that is there
     #[arg(long)]
     force: bool,
@@ -76,6 +81,12 @@ const MARK: &str = "demo.json";
 const MANIFEST_BYTES: u64 = 4 << 20;
 /// The block no training saw.
 const TEST_BLOCK: usize = 6;
+/// Folder, name in the table and flag of each ablation.
+const ABLATIONS: [(&str, &str, &str); 3] = [
+    ("without-semantic", "without semantic", "--without-semantic"),
+    ("without-seq2seq", "without seq2seq", "--without-seq2seq"),
+    ("without-dana", "without DANA", "--without-dana"),
+];
 /// Clips of a row of the sheet, and of the sheet.
 const COLUMNS: usize = 5;
 const ON_SHEET: usize = 20;
@@ -90,7 +101,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let stages = Stages::new(shell)?;
     let out = |name: &str| args.output.join(name);
     if args.output.exists() {
-        for name in ["eeg", "noise", "shown", "scores"] {
+        let folders = ["eeg", "noise", "shown", "scores"].into_iter();
+        for name in folders.chain(ABLATIONS.map(|(folder, _, _)| folder)) {
             let folder = out(name);
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder).map_err(Error::write(&folder))?;
@@ -143,7 +155,18 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     put_json(&out("shown/labels.json"), &json!({ "labels": classes }))?;
 
     let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
-    for (eeg, folder) in [(&eeg, "eeg"), (&noise, "noise")] {
+    let asked = [
+        (args.without_semantic, "--without-semantic"),
+        (args.without_seq2seq, "--without-seq2seq"),
+        (args.without_dana, "--without-dana"),
+    ];
+    let asked: Vec<&str> = asked.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag).collect();
+    let mut runs = vec![("eeg", &eeg, asked.clone()), ("noise", &noise, asked.clone())];
+    if args.ablations {
+        let each = ABLATIONS.iter().filter(|(_, _, flag)| !asked.contains(flag));
+        runs.extend(each.map(|(folder, _, flag)| (*folder, &eeg, [&asked[..], &[*flag]].concat())));
+    }
+    for (folder, eeg, flags) in &runs {
         let mut words = words![
             "video",
             "--eeg",
@@ -165,33 +188,25 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
             };
             words.extend(words![format!("--{key}"), value]);
         }
-        for (is_on, flag) in [
-            (args.without_semantic, "--without-semantic"),
-            (args.without_seq2seq, "--without-seq2seq"),
-            (args.without_dana, "--without-dana"),
-        ] {
-            if is_on {
-                words.push(flag.into());
-            }
-        }
+        words.extend(flags.iter().map(OsString::from));
         stages.run(words)?;
     }
-    let table = stages.run(words![
-        "eval",
-        "video",
-        "--pred",
-        out("eeg"),
-        "--truth",
-        out("shown"),
-        "--control",
-        format!("noise EEG={}", out("noise").display()),
+    let mut words = words!["eval", "video", "--pred", out("eeg"), "--truth", out("shown")];
+    words.extend(words!["--control", format!("noise EEG={}", out("noise").display())]);
+    for (folder, name, _) in ABLATIONS {
+        if runs.iter().any(|run| run.0 == folder) {
+            words.extend(words!["--control", format!("{name}={}", out(folder).display())]);
+        }
+    }
+    words.extend(words![
         "--train",
         &data,
         "--classifier",
         model.join("classifier"),
         "--output",
-        out("scores"),
-    ])?;
+        out("scores")
+    ]);
+    let table = stages.run(words)?;
     let names = class_names(&data)?;
     let captions: Vec<&str> =
         picked.iter().map(|at| captions[TEST_BLOCK * BLOCK_CLIPS + at].as_str()).collect();

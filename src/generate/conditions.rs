@@ -330,6 +330,23 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
     Ok((tokens, width, weights::to_f32(&view)?))
 }
 
+/// What a checkpoint without any embedding lacks.
+const NO_TEXT: &str =
+    "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
+
+/// Tokens of the embedding that steers the denoiser.
+pub(super) fn tokens(folder: &Folder) -> Result<usize> {
+    let Some(path) = folder.file("negative.safetensors") else {
+        return match folder.has(Part::TextEncoder) {
+            true => Ok(encoding(folder)?.0),
+            false => Err(Error::format(folder.path(), NO_TEXT)),
+        };
+    };
+    let file = Checkpoint::open(&path)?;
+    let tokens = file.views().next().and_then(|view| view.shape.iter().rev().nth(1).copied());
+    tokens.ok_or_else(|| Error::format(&path, "wanted a tensor [tokens, width]"))
+}
+
 /// Tokens and width of a prompt's embedding.
 ///
 /// Errors: a checkpoint without text encoder.
@@ -349,8 +366,7 @@ pub(super) fn encode(
     prompts: &[String],
 ) -> Result<([usize; 2], Vec<f32>)> {
     if !folder.has(Part::TextEncoder) {
-        let detail = "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
-        return Err(Error::format(folder.path(), detail));
+        return Err(Error::format(folder.path(), NO_TEXT));
     }
     encode_texts(gpu, folder.path(), precision, prompts)
 }

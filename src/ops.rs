@@ -20,6 +20,7 @@ mod layer_norm;
 mod layout;
 mod matmul;
 mod normal;
+mod outer;
 mod pack;
 mod pool2d;
 mod quantize;

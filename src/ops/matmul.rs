@@ -2,6 +2,7 @@
 //! Same as PyTorch `F.linear` and `torch.matmul`, forward and backward.
 
 use super::gemm::{self, Epilogue, Product};
+use super::outer;
 use super::pack::Packed;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -69,7 +70,13 @@ impl Tensor {
         Ok(y.made_by(inputs, move |_, dy| {
             let (dy, rows_of_x) = (dy.reshape(&[rows, w.n])?, x.reshape(&[rows, k])?);
             let dx = || dy.matmul(&w.source()?.cast(dy.dtype())?, false)?.reshape(x.shape());
-            let dw = || dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?.cast(w_dtype)?.reshape(&w_shape);
+            let dw = || {
+                let dw = match outer::serves(&dy, &rows_of_x) {
+                    true => outer::product("linear", &dy, &rows_of_x, None)?,
+                    false => dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?,
+                };
+                dw.cast(w_dtype)?.reshape(&w_shape)
+            };
             let db = || gemm::bias_gradient(&dy, &bias_shape);
             Ok([
                 wants[0].then(dx).transpose()?,

@@ -1,6 +1,7 @@
 //! Gradient of a convolution's weight: a product over all output pixels.
 //!
-//! Where every pixel has its window, no window is written out: a tap sees the image shifted by so many pixels, so with x
+//! Adapters of the subgroup family add up outer products as the images lie ([`crate::ops::outer`]). On others, where
+//! every pixel has its window, no window is written out: a tap sees the image shifted by so many pixels, so with x
 //! turned to `[channels, pixels]` each tap is one product
 //!
 //! ```text
@@ -14,6 +15,7 @@ use super::Window;
 use crate::error::Result;
 use crate::ops::gemm::{Epilogue, Product};
 use crate::ops::matmul::MAX_K;
+use crate::ops::outer::{self, Taps};
 use crate::ops::pack::Packed;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -26,7 +28,20 @@ impl Tensor {
     pub(super) fn conv2d_dw(&self, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
         let [ky, kx] = kernel;
         let _op = self.gpu().op(|| format!("conv2d weight gradient {self} {ky}x{kx} -> {}", dy.dim(0)));
-        if window.stride == [1, 1] && !dy.is_empty() {
+        if outer::serves(self, dy)
+            && window.padding.into_iter().chain(window.dilation).chain(window.stride).all(|n| n < 1 << 16)
+        {
+            let [top, _, left, _] = window.padding;
+            let taps = Taps {
+                size: [self.dim(2), self.dim(1)],
+                out: [dy.dim(2), dy.dim(1)],
+                kernel,
+                stride: window.stride,
+                pad: [top, left],
+                dilation: window.dilation,
+            };
+            outer::product("conv2d", self, dy, Some(&taps))?.permute(&[2, 1, 0])
+        } else if window.stride == [1, 1] && !dy.is_empty() {
             self.dw_by_shifts(kernel, window, dy)
         } else {
             self.dw_by_windows(kernel, window, dy)

@@ -33,6 +33,23 @@ pub fn write_atomically(
     sync_folder(folder).map_err(Error::write(path))
 }
 
+/// Writes a text as it is: see [`write_atomically`].
+///
+/// Errors: [`Error::Write`].
+pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let path = path.as_ref();
+    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::write(path)))
+}
+
+/// Writes JSON, indented by two and with a last line end: see [`write_atomically`].
+///
+/// Errors: [`Error::Write`].
+pub fn write_json(path: impl AsRef<Path>, value: &impl serde::Serialize) -> Result<()> {
+    let path = path.as_ref();
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::write(path)(error.into()))?;
+    write_text(path, &(text + "\n"))
+}
+
 /// Reads a file meant to be small (a config, an index, a vocabulary) of at most `limit_bytes`.
 ///
 /// Errors: [`Error::Read`]; [`Error::Format`] when it is not a plain file (a pipe would hang the reader) or

@@ -1,60 +1,19 @@
 //! `mindreel prepare` from outside: a chain of its commands on a simulated subject, and planted mistakes.
 #![cfg(feature = "cli")]
 
-use mindreel::signal::{npy, seed_dv};
-use std::path::PathBuf;
-use std::process::{Command, Output};
+#[path = "common/prepare.rs"]
+mod prepare;
 
-/// A folder to work in.
-struct World {
-    folder: tempfile::TempDir,
+use mindreel::signal::{npy, seed_dv};
+use prepare::World;
+
+fn shape(world: &World, name: &str) -> Vec<usize> {
+    npy::list(world.path(name)).unwrap()[0].shape.clone()
 }
 
-impl World {
-    fn new() -> World {
-        World { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Runs `prepare` in this folder, so that names are relative to it.
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mindreel"));
-        command.args(["--quiet", "prepare"]).args(args).current_dir(self.folder.path()).output().unwrap()
-    }
-
-    #[track_caller]
-    fn done(&self, args: &[&str]) -> String {
-        let run = self.run(args);
-        let stderr = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success() && stderr.is_empty(), "{args:?}: {stderr}");
-        String::from_utf8(run.stdout).unwrap()
-    }
-
-    /// The mistake is refused with this code, in one line that says this.
-    #[track_caller]
-    fn refused(&self, args: &[&str], code: i32, said: &str) {
-        let run = self.run(args);
-        let stderr = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(code), "{args:?}: {stderr}");
-        assert!(
-            stderr.starts_with("mindreel: ") && stderr.trim_end().lines().count() == 1,
-            "{args:?}: {stderr}"
-        );
-        assert!(stderr.contains(said), "'{said}' is not said: {args:?}: {stderr}");
-        assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
-    }
-
-    fn shape(&self, name: &str) -> Vec<usize> {
-        npy::list(self.path(name)).unwrap()[0].shape.clone()
-    }
-
-    fn write(&self, name: &str, shape: &[usize], value: impl Fn(usize) -> f32) {
-        let data: Vec<f32> = (0..shape.iter().product()).map(value).collect();
-        npy::write(self.path(name), shape, &data).unwrap();
-    }
+fn write(world: &World, name: &str, shape: &[usize], value: impl Fn(usize) -> f32) {
+    let data: Vec<f32> = (0..shape.iter().product()).map(value).collect();
+    npy::write(world.path(name), shape, &data).unwrap();
 }
 
 fn wave(i: usize) -> f32 {
@@ -65,7 +24,7 @@ fn wave(i: usize) -> f32 {
 fn a_simulated_subject_goes_through_the_chain() {
     let world = World::new();
     world.done(&["simulate", "--output", "sim", "--seed", "1", "--clips", "none"]);
-    assert_eq!(world.shape("sim/EEG/sub1.npy"), [7, 62, 104_000]);
+    assert_eq!(shape(&world, "sim/EEG/sub1.npy"), [7, 62, 104_000]);
     let readme = std::fs::read_to_string(world.path("sim/README.md")).unwrap();
     assert!(readme.starts_with("# A simulation\n"));
     let meta = seed_dv::Meta::open(world.path("sim")).unwrap();
@@ -78,7 +37,7 @@ fn a_simulated_subject_goes_through_the_chain() {
     let told = world.done(&["segment", "--eeg", "sim/EEG", "--output", "clips"]);
     assert!(told.contains("finished before"), "{told}");
     world.done(&["features", "--eeg", "clips", "--output-de", "de", "--output-psd", "psd", "--per", "2s"]);
-    assert_eq!(world.shape("de/sub1.npy"), [7, 40, 5, 62, 5]);
+    assert_eq!(shape(&world, "de/sub1.npy"), [7, 40, 5, 62, 5]);
     let table = world.done(&["meta", "--data", "sim", "--output", "clips.csv", "--json"]);
     let table: serde_json::Value = serde_json::from_str(&table).unwrap();
     assert_eq!(table["tasks"].as_array().unwrap().len(), 7);
@@ -158,10 +117,10 @@ fn the_golden_vectors_come_out_of_the_command() {
 #[test]
 fn mistakes_are_one_line() {
     let world = World::new();
-    world.write("good.npy", &[2, 3, 800], wave);
-    world.write("nan.npy", &[2, 3, 800], |i| if i == 4000 { f32::NAN } else { wave(i) });
-    world.write("flat.npy", &[3], |_| 1.0);
-    world.write("loud.npy", &[3, 800], |i| 1e6 * wave(i));
+    write(&world, "good.npy", &[2, 3, 800], wave);
+    write(&world, "nan.npy", &[2, 3, 800], |i| if i == 4000 { f32::NAN } else { wave(i) });
+    write(&world, "flat.npy", &[3], |_| 1.0);
+    write(&world, "loud.npy", &[3, 800], |i| 1e6 * wave(i));
     let good = std::fs::read(world.path("good.npy")).unwrap();
     std::fs::write(world.path("cut.npy"), &good[..good.len() / 2]).unwrap();
     std::fs::write(world.path("note.txt"), "hello").unwrap();

@@ -1,59 +1,20 @@
 //! NeuroVision's data from outside: spectrograms, Alljoined's rows, statistics, and planted mistakes.
 #![cfg(feature = "cli")]
 
+#[path = "common/prepare.rs"]
+mod prepare;
+
 use mindreel::data::alljoined::Alljoined;
 use mindreel::data::channel_stats;
 use mindreel::data::pairs::{Captions, Pairs, Use};
 use mindreel::signal::spectrogram::{Recipe, Spectrograms, spectrograms};
 use mindreel::signal::{Units, npy, torch};
+use prepare::World;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
-/// A folder to work in.
-struct World {
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> World {
-        World { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mindreel"));
-        command.args(["--quiet", "prepare"]).args(args).current_dir(self.folder.path()).output().unwrap()
-    }
-
-    #[track_caller]
-    fn done(&self, args: &[&str]) -> String {
-        let run = self.run(args);
-        let stderr = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success() && stderr.is_empty(), "{args:?}: {stderr}");
-        String::from_utf8(run.stdout).unwrap()
-    }
-
-    /// The mistake is refused with this code, in one line that says this.
-    #[track_caller]
-    fn refused(&self, args: &[&str], code: i32, said: &str) {
-        let run = self.run(args);
-        let stderr = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(code), "{args:?}: {stderr}");
-        assert!(
-            stderr.starts_with("mindreel: ") && stderr.trim_end().lines().count() == 1,
-            "{args:?}: {stderr}"
-        );
-        assert!(stderr.contains(said), "'{said}' is not said: {args:?}: {stderr}");
-        assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
-    }
-
-    fn spectrograms(&self, name: &str) -> Spectrograms {
-        Spectrograms::read(self.path(name), None).unwrap()
-    }
+fn spectrograms_in(world: &World, name: &str) -> Spectrograms {
+    Spectrograms::read(world.path(name), None).unwrap()
 }
 
 fn golden(name: &str) -> String {
@@ -85,7 +46,7 @@ fn the_vectors_come_out_of_the_command() {
         ("volts-new", 2.53763964, 22.639582377570),
         ("old", 3.18559777, 31.748128655701),
     ] {
-        let made = world.spectrograms(&format!("{name}.npy"));
+        let made = spectrograms_in(&world, &format!("{name}.npy"));
         assert_eq!(made.shape(), [1, 65, 4]);
         assert!((f64::from(made.data[20]) - first).abs() < 1e-6, "{name}");
         assert!((made.data.iter().map(|&v| f64::from(v)).sum::<f64>() - sum).abs() < 1e-6, "{name}");
@@ -137,7 +98,7 @@ fn rows_of_parquet_are_read_whatever_their_pages() {
 
     let world = World::new();
     world.done(&["spectrogram", "--eeg", &golden(""), "--output", "all.npy"]);
-    let made = world.spectrograms("all.npy");
+    let made = spectrograms_in(&world, "all.npy");
     assert_eq!(made.shape(), [15, 2, 65, 1]);
     let one = spectrograms(&rows.first().unwrap(), 512.0, Units::Volts, &Recipe::corrected()).unwrap();
     assert_eq!(made.each().next().unwrap(), one.data);
@@ -149,7 +110,7 @@ fn rows_of_parquet_are_read_whatever_their_pages() {
         "old.npy",
         "--reproduce-original",
     ]);
-    assert_eq!(world.spectrograms("old.npy").shape(), [3, 2, 65, 4]);
+    assert_eq!(spectrograms_in(&world, "old.npy").shape(), [3, 2, 65, 4]);
 }
 
 #[test]
@@ -300,7 +261,7 @@ fn mindbigdatas_files_become_spectrograms() {
     world.refused(&call, 2, "below 64 Hz");
     let told = world.done(&[&call[..], &["--unfiltered"]].concat());
     assert!(told.contains("AF3 AF4 T7 T8 Pz"), "{told}");
-    assert_eq!(world.spectrograms(&format!("out/{name}.npy")).shape(), [5, 33, 11]);
+    assert_eq!(spectrograms_in(&world, &format!("out/{name}.npy")).shape(), [5, 33, 11]);
     std::fs::write(world.path("csv/z.csv"), &text[..text.len() - 2000]).unwrap();
     world.refused(
         &["spectrogram", "--eeg", "csv/z.csv", "--output", "z.npy", "--unfiltered"],

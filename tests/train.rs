@@ -1,10 +1,12 @@
 //! Training from outside: a small data set on disk, the command line, and what it leaves behind.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
 use assert_cmd::Command;
 use mindreel::signal::npy;
-use std::collections::BTreeMap;
+use runs::{files, mindreel, refused, same};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -44,51 +46,12 @@ fn data_set(folder: &Path, subjects: usize) -> PathBuf {
     data
 }
 
-fn mindreel() -> Command {
-    let mut command = Command::cargo_bin("mindreel").unwrap();
-    command.args(["--quiet"]);
-    command.env_remove("SLURM_ARRAY_TASK_ID");
-    command
-}
-
 /// `train classify` of an MLP on band features: seconds.
 fn train(data: &Path, output: &Path, more: &[&str]) -> Command {
     let mut command = mindreel();
     command.args(["train", "classify", "--model", "MLP", "--epochs", "6", "--permutations", "199"]);
     command.arg("--data").arg(data).arg("--output").arg(output).args(more);
     command
-}
-
-/// Every file below a folder with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut waiting, mut found) = (vec![folder.to_path_buf()], BTreeMap::new());
-    while let Some(place) = waiting.pop() {
-        for entry in std::fs::read_dir(&place).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-fn same(a: &Path, b: &Path) {
-    let (a, b) = (files(a), files(b));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    for (path, bytes) in &a {
-        assert!(bytes == &b[path], "{} differs", path.display());
-    }
-}
-
-fn refused(command: &mut Command, code: i32, says: &str) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("mindreel:")).collect();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(lines.len() == 1 && lines[0].contains(says), "wanted '{says}', got {text}");
 }
 
 #[test]

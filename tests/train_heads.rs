@@ -2,6 +2,8 @@
 //! own code on what came out.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
 use assert_cmd::Command;
 use mindreel::data::SeedDv;
@@ -9,6 +11,7 @@ use mindreel::generate::{Conditions, Folder, Run, Settings};
 use mindreel::models::{Config, architecture};
 use mindreel::signal::{Units, npy};
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};
+use runs::{files, mindreel, refused, same};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -72,12 +75,6 @@ fn data_set() -> &'static (TempDir, PathBuf) {
     })
 }
 
-fn mindreel() -> Command {
-    let mut command = Command::cargo_bin("mindreel").unwrap();
-    command.args(["--quiet"]);
-    command
-}
-
 fn train(what: &str, output: &Path, more: &[&str]) -> Command {
     let data = &data_set().1;
     let mut command = mindreel();
@@ -124,41 +121,13 @@ fn report(folder: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(folder.join("report.json")).unwrap()).unwrap()
 }
 
-/// Every file below a folder with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut waiting, mut found) = (vec![folder.to_path_buf()], BTreeMap::new());
-    while let Some(place) = waiting.pop() {
-        for entry in std::fs::read_dir(&place).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
 /// The same run, cut off after some steps and gone on with, leaves the same bytes.
 fn resumes(what: &str, whole: &Path, more: &[&str], cut: &str) {
     let pieces = whole.with_extension("pieces");
     train(what, &pieces, &[more, &["--stop-after", cut]].concat()).assert().code(130);
     refused(&mut train(what, &pieces, more), 3, "--resume goes on");
     train(what, &pieces, &[more, &["--resume"]].concat()).assert().success();
-    let (whole, pieces) = (files(whole), files(&pieces));
-    assert_eq!(whole.keys().collect::<Vec<_>>(), pieces.keys().collect::<Vec<_>>());
-    for (path, bytes) in &whole {
-        assert!(bytes == &pieces[path], "{} differs", path.display());
-    }
-}
-
-fn refused(command: &mut Command, code: i32, says: &str) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("mindreel:")).collect();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(lines.len() == 1 && lines[0].contains(says), "wanted '{says}', got {text}");
+    same(whole, &pieces);
 }
 
 #[test]

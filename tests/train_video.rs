@@ -1,11 +1,14 @@
 //! The training of the video chain from outside: an autoencoder and a diffusion fine-tune on a few small clips.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
 use assert_cmd::Command;
 use mindreel::data::TextTable;
 use mindreel::signal::npy;
 use mindreel::weights::{self, Checkpoint};
+use runs::{mindreel, refused};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -36,12 +39,6 @@ fn data_set(folder: &Path) -> PathBuf {
     data
 }
 
-fn mindreel() -> Command {
-    let mut command = Command::cargo_bin("mindreel").unwrap();
-    command.arg("--quiet");
-    command
-}
-
 /// `train vae` of two levels: a second.
 fn vae(data: &Path, output: &Path, more: &[&str]) -> Command {
     let small = ["--block-out-channels", "8,8", "--norm-num-groups", "4", "--latent-channels", "2"];
@@ -54,14 +51,6 @@ fn train(what: &str, data: &Path, output: &Path, more: &[&str]) -> Command {
     let mut command = mindreel();
     command.args(["train", what, "--data"]).arg(data).arg("--output").arg(output).args(more);
     command
-}
-
-fn refused(command: &mut Command, code: i32, says: &str) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("mindreel:")).collect();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(lines.len() == 1 && lines[0].contains(says), "wanted '{says}', got {text}");
 }
 
 /// The files of a run that do not depend on how it was cut.

@@ -94,13 +94,8 @@ impl Output {
     }
 
     fn write(&self, result: &Value) -> Result<()> {
-        self.output.as_deref().map_or(Ok(()), |path| write_json(path, result))
+        self.output.as_deref().map_or(Ok(()), |path| files::write_json(path, result))
     }
-}
-
-/// Writes a JSON file, whole or not at all.
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    files::write_atomically(path, |file| writeln!(file, "{value:#}").map_err(Error::write(path)))
 }
 
 /// Lines of JSON, on disk as soon as they are known.

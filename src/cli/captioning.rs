@@ -12,7 +12,6 @@ use crate::models::{Decoding, EarlyStopping};
 use crate::signal::spectrogram::Spectrograms;
 use crate::signal::{Stack, npy, torch};
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -286,7 +285,7 @@ impl Captions {
             (key, json!(captions.first().map_or("", |caption| &caption.text)))
         };
         let map: Map<String, Value> = self.all.iter().enumerate().map(entry).collect();
-        files::write_atomically(path, |w| writeln!(w, "{:#}", Value::Object(map)).map_err(Error::write(path)))
+        files::write_json(path, &map)
     }
 
     /// A line for every caption.

@@ -12,7 +12,6 @@ use crate::signal::seed_dv::{BLOCK_CLIPS, CLASSES};
 use crate::signal::segments::CLIPS;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -110,7 +109,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         }
     }
     files::make_folder(&args.output)?;
-    put_json(&out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
+    files::write_json(&out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
     // The recording is large and made again in seconds: it does not stay.
     let world = tempfile::Builder::new()
         .prefix(".world-")
@@ -152,7 +151,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let class = |&at: &usize| labels[TEST_BLOCK * BLOCK_CLIPS + at].unwrap_or(0);
     let classes: Vec<usize> = picked.iter().map(class).collect();
     let shown = shown(&data, &picked, &out("shown"))?;
-    put_json(&out("shown/labels.json"), &json!({ "labels": classes }))?;
+    files::write_json(&out("shown/labels.json"), &json!({ "labels": classes }))?;
 
     let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
     let asked = [
@@ -221,7 +220,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         "report": out("scores/report.html").display().to_string(),
         "scores": scores,
     });
-    put_json(&out(MARK), &result)?;
+    files::write_json(&out(MARK), &result)?;
     let paths: Vec<String> =
         sheets.iter().chain([&out("scores/report.html")]).map(|path| path.display().to_string()).collect();
     shell.print(&format!("{}\n\n{}", table.trim_end(), paths.join("\n")), &result)
@@ -271,10 +270,6 @@ fn manifest(model: &Path) -> Result<Value> {
 fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_slice(&files::read_small(path, MANIFEST_BYTES)?)
         .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))
-}
-
-fn put_json(path: &Path, value: &Value) -> Result<()> {
-    files::write_atomically(path, |w| writeln!(w, "{value:#}").map_err(Error::write(path)))
 }
 
 /// Slow red ball, and so on.

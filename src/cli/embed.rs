@@ -9,7 +9,6 @@ use crate::files;
 use crate::media::picture;
 use crate::signal::npy;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Largest file of texts read.
@@ -143,10 +142,7 @@ type Writer = fn(&Path, &[Vec<f32>], usize, &dyn Fn() -> Value) -> Result<()>;
 fn writer(output: &Path) -> Result<Writer> {
     match output.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase().as_str() {
         "npy" => Ok(|path, rows, width, _| npy::write(path, &[rows.len(), width], &rows.concat())),
-        "json" => Ok(|path, _, _, json| {
-            let text = format!("{:#}\n", json());
-            files::write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::write(path)))
-        }),
+        "json" => Ok(|path, _, _, json| files::write_json(path, &json())),
         _ => Err(Error::setting(
             "--output",
             format!("'{}' has no known ending; give .npy or .json", output.display()),

@@ -4,14 +4,13 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Class, Gpu};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Makes the folder and tries to write there now, not after an hour.
 pub(super) fn make_output(output: &Path) -> Result<()> {
     files::make_folder(output)?;
     let probe = output.join(".write-test");
-    files::write_atomically(&probe, |w| w.write_all(b"").map_err(Error::write(&probe)))?;
+    files::write_text(&probe, "")?;
     std::fs::remove_file(&probe).map_err(Error::write(&probe))
 }
 
@@ -113,7 +112,7 @@ impl RunFile {
         self.value["seconds"] = json!(seconds);
         self.value["peak_bytes"] = json!(gpu.memory().peak_reserved);
         let Some(path) = &self.path else { return Ok(()) };
-        files::write_atomically(path, |w| writeln!(w, "{:#}", self.value).map_err(Error::write(path)))
+        files::write_json(path, &self.value)
     }
 }
 

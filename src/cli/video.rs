@@ -11,7 +11,6 @@ use crate::gpu::Gpu;
 use crate::media::{self, Format, Frames};
 use crate::signal::{Cut, Options, Recordings, Segments, Units};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -420,9 +419,7 @@ impl Report {
     fn write(&mut self, seconds: f64, peak: u64) -> Result<()> {
         self.value["seconds"] = json!(seconds);
         self.value["peak_bytes"] = json!(peak);
-        files::write_atomically(&self.path, |w| {
-            writeln!(w, "{:#}", self.value).map_err(Error::write(&self.path))
-        })
+        files::write_json(&self.path, &self.value)
     }
 }
 

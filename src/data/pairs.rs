@@ -264,7 +264,7 @@ impl Captions {
         let object: Map<String, Value> =
             captions.into_iter().map(|(key, caption)| (key, Value::String(caption))).collect();
         let text = format!("{:#}", Value::Object(object));
-        files::write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::write(path)))
+        files::write_text(path, &text)
     }
 }
 

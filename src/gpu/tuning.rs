@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -68,9 +67,7 @@ impl Tuning {
     ///
     /// Errors: [`Error::Write`].
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let text = serde_json::to_string_pretty(self).expect("strings are JSON");
-        files::write_atomically(path, |file| writeln!(file, "{text}").map_err(Error::write(path)))
+        files::write_json(path, self)
     }
 
     fn shipped(facts: &Facts) -> Option<Tuning> {

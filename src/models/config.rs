@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::ops::Activation;
 use serde_json::Value;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// No config is longer than this.
@@ -57,9 +56,7 @@ impl Config {
     ///
     /// Errors: [`Error::Write`].
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let text = serde_json::to_string_pretty(&self.values).expect("came from JSON") + "\n";
-        files::write_atomically(path, |writer| writer.write_all(text.as_bytes()).map_err(Error::write(path)))
+        files::write_json(path, &self.values)
     }
 
     /// The file.

@@ -9,9 +9,10 @@
 //! Numbers: Ajinkya-18/NeuroVision `notebooks/eeg_text_image.ipynb`, Salesforce/blip2-opt-2.7b, and the folders of
 //! stable-diffusion-v1-5/stable-diffusion-v1-5.
 
-use super::presets::{Part, scheduler, text_encoder, unet, vae, write_json};
+use super::presets::{Part, scheduler, text_encoder, unet, vae};
 use super::transformer_presets::{blip2, eeg, of, tiny_blip2, tiny_eeg};
 use crate::error::Result;
+use crate::files;
 use crate::weights::{self, Dtype, NewTensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -221,7 +222,7 @@ impl Pipeline {
             weights::write(folder.join("stats.safetensors"), stats, &BTreeMap::new())?;
             report(2 * n)?;
         }
-        write_json(&folder.join("model_index.json"), &self.index())
+        files::write_json(&folder.join("model_index.json"), &self.index())
     }
 }
 

@@ -20,7 +20,6 @@ use crate::weights::{self, Dtype, NewTensor, Wanted, random};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 /// Values made at once; each thread makes a share.
@@ -365,7 +364,7 @@ impl Part {
         dtype: Dtype,
         written: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
-        write_json(&folder.join(self.config_file()), &self.config)?;
+        files::write_json(&folder.join(self.config_file()), &self.config)?;
         let report = &RefCell::new(written);
         let tensors: Vec<NewTensor> = self
             .wanted()?
@@ -466,7 +465,7 @@ impl Preset {
         ];
         weights::write(folder.join("scaler.safetensors"), scaler, &BTreeMap::new())?;
         report(2 * self.n_features)?;
-        write_json(&folder.join("model_index.json"), &self.index())
+        files::write_json(&folder.join("model_index.json"), &self.index())
     }
 }
 
@@ -491,13 +490,6 @@ fn fill(name: &str, shape: &[usize], seed: u64, start: usize, piece: &mut [f32])
             scope.spawn(move || random::fill_range(name, shape, seed, at, part));
         }
     });
-}
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    files::write_atomically(path, |file| {
-        let text = serde_json::to_string_pretty(value).map_err(|e| Error::write(path)(e.into()))?;
-        writeln!(file, "{text}").map_err(Error::write(path))
-    })
 }
 
 #[cfg(test)]

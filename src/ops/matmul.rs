@@ -71,7 +71,7 @@ impl Tensor {
             let (dy, rows_of_x) = (dy.reshape(&[rows, w.n])?, x.reshape(&[rows, k])?);
             let dx = || dy.matmul(&w.source()?.cast(dy.dtype())?, false)?.reshape(x.shape());
             let dw = || {
-                let dw = match outer::serves(&dy, &rows_of_x) {
+                let dw = match outer::serves(&dy, &rows_of_x, 1) {
                     true => outer::product("linear", &dy, &rows_of_x, None)?,
                     false => dy.permute(&[1, 0])?.matmul(&rows_of_x, false)?,
                 };

@@ -76,10 +76,13 @@ pub(super) struct Taps {
 }
 
 /// Whether an adapter is served by this kernel, and these fit it: a `[.., rows]` and b `[.., columns]` of one type.
-pub(super) fn serves(a: &Tensor, b: &Tensor) -> bool {
+pub(super) fn serves(a: &Tensor, b: &Tensor, n_taps: usize) -> bool {
     let facts = a.gpu().facts();
-    let fits = |tensor: &Tensor| tensor.bytes() <= facts.limits.binding_bytes && !tensor.is_empty();
-    facts.family == Family::Subgroup && a.dtype() == b.dtype() && fits(a) && fits(b)
+    if a.is_empty() || b.is_empty() || a.dtype() != b.dtype() || facts.family != Family::Subgroup {
+        return false;
+    }
+    let sum = (4 * n_taps * a.dim(0) * b.dim(0)) as u64;
+    [a.bytes(), b.bytes(), sum].into_iter().all(|bytes| bytes <= facts.limits.binding_bytes)
 }
 
 /// a `[.., rows]`, b `[.., columns]` -> `[taps, rows, columns]` in f32, where [`serves`] says so; without `taps` both
@@ -98,8 +101,8 @@ pub(super) fn product(op: &str, a: &Tensor, b: &Tensor, taps: Option<&Taps>) -> 
     let tiles = n_taps * tiles_a * tiles_b;
     let part = n_taps * rows * columns;
     // As many slices as busy the cores; more only where an invocation would turn too often.
-    let wanted =
-        ENOUGH.div_ceil(tiles).min(pixels.div_ceil(LEAST_CHUNK)).max(pixels.div_ceil(STEP * MOST_TURNS));
+    let least = pixels.div_ceil(STEP * MOST_TURNS);
+    let wanted = ENOUGH.div_ceil(tiles).min(pixels.div_ceil(LEAST_CHUNK)).max(least);
     let chunk = pixels.div_ceil(wanted).next_multiple_of(STEP);
     let slices = pixels.div_ceil(chunk);
     let parts = Tensor::empty(gpu, &[slices, part], DType::F32)?;
@@ -254,7 +257,11 @@ mod tests {
         for (pixels, rows, columns) in
             [(1, 1, 1), (7, 3, 5), (130, 9, 33), (1001, 64, 36), (9000, 16, 4), (300, 34, 70)]
         {
-            let (a, b) = (random_from(1, pixels * rows, 1.0), random_from(2, pixels * columns, 1.0));
+            // Values that halves hold exactly.
+            let values = |seed, n| -> Vec<f32> {
+                random_from(seed, n, 1.0).into_iter().map(|v| half::f16::from_f32(v).to_f32()).collect()
+            };
+            let (a, b) = (values(1, pixels * rows), values(2, pixels * columns));
             let mut want = vec![0.0; rows * columns];
             for p in 0..pixels {
                 for (at, want) in want.iter_mut().enumerate() {
@@ -263,12 +270,19 @@ mod tests {
             }
             let a = Tensor::new(&gpu, &[pixels, rows], &a).unwrap();
             let b = Tensor::new(&gpu, &[pixels, columns], &b).unwrap();
-            if !serves(&a, &b) {
+            if !serves(&a, &b, 1) {
                 return;
             }
-            let c = product("outer", &a, &b, None).unwrap();
-            assert_eq!(c.shape(), [1, rows, columns]);
-            assert_close(&c.to_vec().unwrap(), &want, 1e-4, &format!("{pixels} {rows} {columns}"));
+            for dtype in [DType::F32, DType::F16] {
+                if dtype == DType::F16 && !gpu.facts().features.f16 {
+                    continue;
+                }
+                let [a, b] = [&a, &b].map(|tensor| tensor.cast(dtype).unwrap());
+                let c = product("outer", &a, &b, None).unwrap();
+                assert_eq!(c.shape(), [1, rows, columns]);
+                let what = format!("{pixels} {rows} {columns} {dtype:?}");
+                assert_close(&c.to_vec().unwrap(), &want, 1e-4, &what);
+            }
         }
     }
 

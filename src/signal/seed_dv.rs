@@ -413,8 +413,7 @@ pub fn fast_from_of(folder: &Path) -> Result<f64> {
 ///
 /// Errors: [`Error::Write`].
 pub fn write_fast_from(folder: &Path, flow: f64) -> Result<()> {
-    let path = folder.join(FAST_FROM);
-    files::write_atomically(&path, |file| writeln!(file, "{flow}").map_err(Error::write(&path)))
+    files::write_text(folder.join(FAST_FROM), &format!("{flow}\n"))
 }
 
 /// Writes the optical flow of the clips, `[7 · 200]`, as SEED-DV has it.

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::Path;
 
 /// Words that captions are made of.
@@ -124,8 +123,8 @@ pub fn write_bert(folder: &Path, tokens: usize) -> Result<()> {
         "tokenizer_class": "BertTokenizer", "do_lower_case": true, "unk_token": "[UNK]", "cls_token": "[CLS]",
         "sep_token": "[SEP]", "mask_token": "[MASK]", "pad_token": "[PAD]", "model_max_length": 512,
     });
-    write_file(folder, "vocab.txt", &(made.tokens.join("\n") + "\n"))?;
-    write_file(folder, "tokenizer_config.json", &format!("{settings:#}\n"))
+    files::write_text(folder.join("vocab.txt"), &(made.tokens.join("\n") + "\n"))?;
+    files::write_text(folder.join("tokenizer_config.json"), &format!("{settings:#}\n"))
 }
 
 /// The character that stands for a byte in GPT-2's vocabularies: itself where it can be seen, another one elsewhere.
@@ -222,15 +221,10 @@ impl Made {
             ("merges.txt", merges),
             ("tokenizer_config.json", format!("{settings:#}\n")),
         ] {
-            write_file(folder, name, &text)?;
+            files::write_text(folder.join(name), &text)?;
         }
         Ok(())
     }
-}
-
-fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
-    let path = folder.join(name);
-    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
 }
 
 fn too_small(tokens: usize) -> Error {

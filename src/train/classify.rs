@@ -201,11 +201,7 @@ pub fn run_unit(
     run.train(place)?;
     let result = run.test(task)?;
     run.keep(place.folder, &config, &scaling)?;
-    let text = serde_json::to_string_pretty(&result).expect("numbers and names");
-    files::write_atomically(place.folder.join(RESULT), |writer| {
-        use std::io::Write;
-        writer.write_all(text.as_bytes()).map_err(Error::write(place.folder))
-    })?;
+    files::write_json(place.folder.join(RESULT), &result)?;
     // The result stands: what was only there to go on from is not needed any more.
     let checkpoint = place.folder.join(CHECKPOINT);
     match std::fs::remove_file(&checkpoint) {

@@ -153,8 +153,7 @@ impl Log {
             let values: Vec<String> = names.iter().map(value).collect();
             text += &format!("{},{}\n", row.step, values.join(","));
         }
-        let path = folder.join(TABLE);
-        files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))?;
+        files::write_text(folder.join(TABLE), &text)?;
         #[cfg(feature = "plot")]
         self.draw(&folder.join(PICTURE))?;
         Ok(())

@@ -8,10 +8,11 @@ use super::roofline::Roof;
 use super::sample::Sample;
 use super::speed::Speed;
 use super::subject::{self, Case, Size};
-use super::{Output, chrome, compare, write_json};
+use super::{Output, chrome, compare};
 use crate::cli::progress::Progress;
 use crate::cli::{Number, Shell, stop};
 use crate::error::Result;
+use crate::files;
 use crate::gpu::{Gpu, Op, Trace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -91,7 +92,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         rows.extend(own);
     }
     if let Some(path) = &args.trace {
-        write_json(path, &chrome::file(events))?;
+        files::write_json(path, &chrome::file(events))?;
     }
     result["dtype"] = json!(format!("{:?}", args.dtype).to_lowercase());
     result["models"] = json!(models);

@@ -10,7 +10,6 @@ use crate::train::classify::UnitResult;
 use crate::train::report::read_results;
 use crate::weights::random::splitmix64;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -98,19 +97,19 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     });
     if let Some(output) = &args.output {
         files::make_folder_atomically(output, |folder| {
-            put(folder, MARK, &format!("{told:#}\n"))?;
-            put(folder, "table.md", &report::markdown(&cells))?;
+            files::write_json(folder.join(MARK), &told)?;
+            files::write_text(folder.join("table.md"), &report::markdown(&cells))?;
             let mut body = String::new();
             for (answers, score) in all.iter().zip(&scored) {
                 let name = &answers.name;
-                put(folder, &format!("classes-{name}.csv"), &score.classes_csv())?;
-                put(folder, &format!("predictions-{name}.csv"), &predictions_csv(answers))?;
+                files::write_text(folder.join(format!("classes-{name}.csv")), &score.classes_csv())?;
+                files::write_text(folder.join(format!("predictions-{name}.csv")), &predictions_csv(answers))?;
                 let title = format!(
                     "{name}: {:.1} % (chance {:.1} %)",
                     100.0 * score.top1.mean,
                     100.0 * score.uniform.max(score.confusion.majority())
                 );
-                put(folder, &format!("confusion-{name}.csv"), &score.confusion_csv())?;
+                files::write_text(folder.join(format!("confusion-{name}.csv")), &score.confusion_csv())?;
                 let picture = folder.join(format!("confusion-{name}.png"));
                 report::plot_of(&score.confusion, &title)?.save(&picture)?;
                 let picture = report::image_of(&picture, "who is taken for whom")?;
@@ -119,16 +118,14 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
             let intro = "Every accuracy: mean [95 % bootstrap interval]. Chance: one class as likely as another. \
                          Commonest: always the commonest class. p: share of permutations of the labels that score as \
                          well.";
-            put(folder, "report.html", &report::page("Predicted classes", intro, &cells, &body))
+            files::write_text(
+                folder.join("report.html"),
+                &report::page("Predicted classes", intro, &cells, &body),
+            )
         })?;
         told["output"] = json!(output.display().to_string());
     }
     shell.print(&report::aligned(&cells), &told)
-}
-
-fn put(folder: &Path, name: &str, text: &str) -> Result<()> {
-    let path = folder.join(name);
-    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
 }
 
 /// Predictions and labels from two files.

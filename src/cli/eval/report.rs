@@ -1,7 +1,7 @@
 //! What `eval video` leaves behind: JSON for each clip, a CSV, Markdown, sheets chosen by rank, and one page with it all.
 
 use crate::cli::Shell;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::Confusion;
 use crate::eval::video::{Table, number};
 use crate::files;
@@ -9,7 +9,6 @@ use crate::media::frames::MAX_SIDE;
 use crate::media::{Frames, png};
 use crate::plot;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
 
 /// Clips of a sheet.
@@ -65,13 +64,9 @@ impl Scores<'_> {
 
     fn write(&self, folder: &Path, told: &Value, cells: &[Vec<String>]) -> Result<()> {
         let table = self.table;
-        let put = |name: &str, text: &str| {
-            let path = folder.join(name);
-            files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
-        };
-        put("eval.json", &format!("{told:#}\n"))?;
-        put("scores.csv", &table.csv())?;
-        put("table.md", &markdown(cells))?;
+        files::write_json(folder.join("eval.json"), told)?;
+        files::write_text(folder.join("scores.csv"), &table.csv())?;
+        files::write_text(folder.join("table.md"), &markdown(cells))?;
         for (at, name) in table.clips.iter().enumerate() {
             let row = |row: &crate::eval::video::Scored| {
                 let values = table.columns.iter().zip(&row.values);
@@ -82,7 +77,7 @@ impl Scores<'_> {
             let scores: serde_json::Map<_, _> = table.rows.iter().map(row).collect();
             let place = self.table.ranked(self.rank_by).iter().position(|&clip| clip == at);
             let told = json!({ "clip": name, "rank": place, "scores": scores });
-            put(&format!("clips/{at:04}.json"), &format!("{told:#}\n"))?;
+            files::write_json(folder.join(format!("clips/{at:04}.json")), &told)?;
         }
         let sheets = self.sheets()?;
         for sheet in &sheets {
@@ -92,7 +87,7 @@ impl Scores<'_> {
         if let Some(confusion) = self.confusion {
             plot_of(confusion, "decoded clips by the classifier")?.save(folder.join("confusion.png"))?;
         }
-        put("report.html", &self.page(cells, &sheets, folder)?)
+        files::write_text(folder.join("report.html"), &self.page(cells, &sheets, folder)?)
     }
 
     /// The best, those in the middle and the worst, and all of them; in each row what was

@@ -11,7 +11,6 @@ use crate::signal::segments::CLIPS;
 use crate::signal::stack::BLOCKS;
 use crate::train::dynamics::median;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -80,7 +79,7 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
         shell.note(&format!("a clip is fast from {threshold:.3} pixels a frame on"));
     }
     let meta = args.data.as_deref().map_or_else(|| Ok(Meta::protocol()), Meta::open)?;
-    write(&args.output, &render(&meta))?;
+    files::write_text(&args.output, &render(&meta))?;
     let (text, tasks) = tasks(&meta);
     let path = args.output.display();
     let json = json!({ "output": path.to_string(), "clips": BLOCKS * BLOCK_CLIPS, "tasks": tasks });
@@ -266,10 +265,6 @@ fn tree(meta: &Meta) -> Value {
         "classes": classes,
         "blocks": (0..BLOCKS).map(block).collect::<Vec<_>>(),
     })
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    files::write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::write(path)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::signal::simulate::{DEFAULT_SNR_DB, Simulation};
 use crate::signal::stack::BLOCKS;
 use crate::signal::{montage, npy, recording, seed_dv};
 use serde_json::json;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -120,8 +119,8 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
         captions(&world, folder)?;
         clips(&world, args, &folder.join("Video"), &mut step)?;
         let told = serde_json::to_string_pretty(&settings(args)).unwrap_or_default();
-        write(&folder.join(MARK), &format!("{told}\n"))?;
-        write(&folder.join("README.md"), &readme(args))
+        files::write_text(folder.join(MARK), &format!("{told}\n"))?;
+        files::write_text(folder.join("README.md"), &readme(args))
     })?;
     progress.finish();
     let path = args.output.display();
@@ -160,7 +159,7 @@ fn captions(world: &Simulation, folder: &Path) -> Result<()> {
     for block in 0..BLOCKS {
         let lines: Vec<String> = world.clips(block).iter().map(|clip| clip.caption()).collect();
         let path = folder.join(format!("BLIP-caption/{}.txt", seed_dv::block_stem(block)));
-        write(&path, &format!("{}\n", lines.join("\n")))?;
+        files::write_text(&path, &format!("{}\n", lines.join("\n")))?;
     }
     Ok(())
 }
@@ -260,10 +259,6 @@ fn readme(args: &Args) -> String {
         env!("CARGO_PKG_VERSION"),
         args.snr,
     )
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    files::write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::write(path)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -75,10 +75,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     files::make_folder(&out("configs"))?;
     files::make_folder(&out("model"))?;
     for (name, text) in CONFIGS {
-        put(&out(&format!("configs/{name}.toml")), text)?;
+        files::write_text(out(&format!("configs/{name}.toml")), text)?;
     }
     let unet = out("configs/unet.json");
-    put(&unet, UNET)?;
+    files::write_text(&unet, UNET)?;
     let (data, texts, model) = (out("data"), out("texts.safetensors"), out("model"));
     let seed = args.seed.to_string();
     let [height, width] = if args.quick { QUICK_SIZE } else { SIZE };
@@ -154,9 +154,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     for (part, run) in [("vae", "vae"), ("unet", "video"), ("classifier", "classifier")] {
         copy_folder(&out(run).join("model"), &model.join(part))?;
     }
-    let scheduler = crate::models::scheduler_config();
-    put(&model.join("scheduler/scheduler_config.json"), &format!("{scheduler:#}\n"))?;
-    put(&model.join("model_index.json"), &format!("{:#}\n", index(height, width)))?;
+    files::write_json(model.join("scheduler/scheduler_config.json"), &crate::models::scheduler_config())?;
+    files::write_json(model.join("model_index.json"), &index(height, width))?;
 
     let mut manifest = json!({
         "what": "trained by `mindreel train chain` on simulated EEG; nobody's brain",
@@ -169,7 +168,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         "sha256": hashes(&model)?,
     });
     let path = model.join("manifest.json");
-    put(&path, &format!("{manifest:#}\n"))?;
+    files::write_json(&path, &manifest)?;
     let demo = out("demo");
     let mut words = words!["demo", "--model", &model, "--output", &demo, "--force"];
     if args.quick {
@@ -179,7 +178,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let scores = demo.join("scores/eval.json");
     let scores = files::read_small(&scores, CONFIG_BYTES)?;
     manifest["scores"] = serde_json::from_slice(&scores).unwrap_or(Value::Null);
-    put(&path, &format!("{manifest:#}\n"))?;
+    files::write_json(&path, &manifest)?;
     let result = json!({ "model": model.display().to_string(), "scores": manifest["scores"] });
     shell.print(&format!("{}\n{}", text.trim_end(), model.display()), &result)
 }
@@ -209,13 +208,6 @@ fn index(height: usize, width: usize) -> Value {
         "height": height,
         "width": width,
     })
-}
-
-fn put(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        files::make_folder(folder)?;
-    }
-    files::write_atomically(path, |w| w.write_all(text.as_bytes()).map_err(Error::write(path)))
 }
 
 /// Config and weights of a model into the checkpoint, file by file.

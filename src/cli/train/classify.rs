@@ -13,7 +13,6 @@ use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
 use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
 use crate::train::{Course, Plateau, Rates, Rule, Shard, Sweep, Unit};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -558,7 +557,7 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
             std::fs::remove_file(&checkpoint).or_else(missing_is_fine).map_err(Error::write(&checkpoint))?;
         }
     }
-    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
+    files::write_text(&path, &text)
 }
 
 /// Whether a unit was finished or got as far as a checkpoint.

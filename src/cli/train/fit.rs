@@ -24,7 +24,6 @@ use crate::train::fit::{Evaluate, Loss, Place, Plan, SNAPSHOT};
 use crate::train::{Course, Fit, Group, Optimizer, Rates, Rule, Settings, Trainer, Values, write_model};
 use crate::weights::{Checkpoint, Dtype};
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -315,7 +314,7 @@ impl FitArgs {
                 _ => {}
             }
         }
-        files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
+        files::write_text(&path, &text)
     }
 
     /// Runs `fit` to its end with progress and Ctrl-C.

@@ -19,7 +19,6 @@ use crate::signal::{Segments, StandardScaler, Units};
 use crate::train::{Fit, heads};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// `#[command(flatten)]`, before the flags of the command.
@@ -178,8 +177,7 @@ pub(super) fn tell(
     text: &str,
 ) -> Result<()> {
     let report = serde_json::to_value(report).unwrap_or(Value::Null);
-    let path = output.join("report.json");
-    files::write_atomically(&path, |w| writeln!(w, "{report:#}").map_err(Error::write(&path)))?;
+    files::write_json(output.join("report.json"), &report)?;
     let steps = fit.trainer().steps();
     let told = json!({ "part": part.display().to_string(), "steps": steps, "validation": report });
     shell.print(&format!("{}: {steps} steps, {text}", part.display()), &told)

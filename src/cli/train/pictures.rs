@@ -1,11 +1,10 @@
 //! Pictures of finished units: who is taken for whom, and how the losses fell.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::plot::{self, Panel, Series};
 use crate::train::classify::UnitResult;
 use crate::train::report::{self, Summary};
-use std::io::Write;
 use std::path::Path;
 
 /// confusion-*.png, curves-*.png and curves-*.csv of one model, task and protocol.
@@ -43,6 +42,5 @@ pub(super) fn write(output: &Path, group: &[&UnitResult], summary: &Summary) -> 
     for (epoch, [train, validation, accuracy]) in curve.iter().enumerate() {
         text += &format!("{},{train},{validation},{accuracy}\n", epoch + 1);
     }
-    let path = output.join(format!("curves-{name}.csv"));
-    files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
+    files::write_text(output.join(format!("curves-{name}.csv")), &text)
 }

@@ -1,12 +1,11 @@
 //! `mindreel train report`: what finished units say together, and the files that show it.
 
 use crate::cli::Shell;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::train::classify::UnitResult;
 use crate::train::report::{self, Summary};
 use serde_json::json;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Join finished units into tables and pictures
@@ -50,13 +49,9 @@ pub(super) fn write(output: &Path, results: &[UnitResult], permutations: usize) 
         super::pictures::write(output, &group, &summary)?;
         summaries.push(summary);
     }
-    let text = |name: &str, text: &str| {
-        let path = output.join(name);
-        files::write_atomically(&path, |w| w.write_all(text.as_bytes()).map_err(Error::write(&path)))
-    };
-    text("results.csv", &report::csv(results))?;
-    text("report.md", &report::markdown(&summaries))?;
-    text("report.json", &(serde_json::to_string_pretty(&summaries).expect("numbers and names") + "\n"))?;
+    files::write_text(output.join("results.csv"), &report::csv(results))?;
+    files::write_text(output.join("report.md"), &report::markdown(&summaries))?;
+    files::write_json(output.join("report.json"), &summaries)?;
     Ok(summaries)
 }
 

@@ -2,48 +2,20 @@
 
 #![cfg(feature = "cli")]
 
+mod common;
+#[path = "common/binary.rs"]
+mod binary;
+
 use assert_cmd::Command;
-use mindreel::gpu::{Gpu, Options};
+use binary::{json, mindreel, outcome, refusal};
+use common::gpu;
+
 use mindreel::models::{self, Inputs};
 use mindreel::nn::Precision;
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-fn mindreel() -> Command {
-    Command::cargo_bin("mindreel").expect("the binary is built for this test")
-}
-
-/// Code, stdout, stderr without the driver's own lines.
-fn outcome(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let stderr = text(output.stderr);
-    let ours: Vec<&str> = stderr.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect();
-    (output.status.code().expect("no signal"), text(output.stdout), ours.join("\n"))
-}
-
-/// The line of a refusal with this code.
-#[track_caller]
-fn refusal(command: &mut Command, code: i32) -> String {
-    let (got, stdout, stderr) = outcome(command);
-    assert_eq!(got, code, "{stdout}{stderr}");
-    assert!(stderr.starts_with("mindreel: ") && stderr.lines().count() == 1, "not one line: {stderr}");
-    assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
-    stderr
-}
-
-fn gpu() -> Option<Gpu> {
-    match Options::from_env().and_then(|options| Gpu::open(&options)) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            assert!(std::env::var_os("MINDREEL_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// A `tiny` checkpoint in a folder of its own.
 fn tiny() -> (tempfile::TempDir, PathBuf) {
@@ -136,12 +108,15 @@ fn bench_kernels_measures_the_ops_of_a_model_and_compares() {
     let kernels = |filter: &str| {
         let mut command = mindreel();
         let model = ["--model", "unet", "--size", "small", "--time", "0.05"];
-        command.args(["bench", "kernels", "--quiet", "--filter", filter]).args(model);
+        command.args(["bench", "kernels", "--filter", filter]).args(model);
         command
     };
-    let mut command = kernels("layer_norm");
-    command.arg("--output").arg(&result).arg("--log").arg(&log).arg("--plot").arg(&plot);
-    let (code, stdout, stderr) = outcome(&mut command);
+    let kept = || {
+        let mut command = kernels("layer_norm");
+        command.arg("--output").arg(&result).arg("--log").arg(&log).arg("--plot").arg(&plot);
+        command
+    };
+    let (code, stdout, stderr) = outcome(kept().arg("--quiet"));
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(stdout.contains("| layer_norm [12, 144, 32] f32") && stdout.contains("bound by"), "{stdout}");
     let told: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
@@ -154,7 +129,7 @@ fn bench_kernels_measures_the_ops_of_a_model_and_compares() {
         assert!(op["calls"].as_u64().unwrap() > 0 && op["runs"].as_u64().unwrap() > 0, "{op}");
     }
     // What is there stays.
-    refusal(&mut command, 5);
+    refusal(&mut kept(), 5);
 
     // Against a result that was a million times faster, everything is slower.
     let mut fast = told.clone();
@@ -163,7 +138,7 @@ fn bench_kernels_measures_the_ops_of_a_model_and_compares() {
         op["noise"] = 0.0.into();
     }
     std::fs::write(&result, fast.to_string()).unwrap();
-    let (code, stdout, stderr) = outcome(kernels("layer_norm").arg("--compare").arg(&result));
+    let (code, stdout, stderr) = outcome(kernels("layer_norm").args(["--quiet", "--compare"]).arg(&result));
     assert_eq!(code, 1, "{stderr}");
     assert!(stdout.contains("SLOWER") && stderr.contains("slower than in"), "{stdout}{stderr}");
 
@@ -171,6 +146,25 @@ fn bench_kernels_measures_the_ops_of_a_model_and_compares() {
     assert!(line.contains("conv2d") && line.contains("attention"), "{line}");
     std::fs::write(&result, "{}").unwrap();
     refusal(kernels("layer_norm").arg("--compare").arg(&result), 3);
+}
+
+#[test]
+fn bench_tune_keeps_a_table_that_the_next_command_takes() {
+    if gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/table.json");
+    let told = json(mindreel().args(["bench", "tune", "--time", "2", "--output"]).arg(&path));
+    let table: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(told["tuning"], table);
+    assert!(table["adapter"].is_string() && table["choices"].is_object(), "{table}");
+    mindreel().args(["doctor", "--quiet"]).env("MINDREEL_TUNING", &path).assert().success();
+    std::fs::write(&path, "{}").unwrap();
+    let line = refusal(mindreel().args(["bench", "peaks"]).env("MINDREEL_TUNING", &path), 3);
+    assert!(line.contains("not a table of measured choices"), "{line}");
+    let line = refusal(mindreel().args(["bench", "tune", "--time", "0"]), 2);
+    assert!(line.contains("--time"), "{line}");
 }
 
 #[test]
@@ -210,7 +204,7 @@ fn a_nan_is_named_with_the_op_that_made_it() {
     weights::write(&input, vec![NewTensor::from_f32("eeg", [1, 310], &eeg)], &BTreeMap::new()).unwrap();
     let forward = |flags: &[&str]| {
         let mut command = mindreel();
-        command.args(["forward", "--quiet", "--component", "semantic", "--force"]).args(flags);
+        command.args(["forward", "--component", "semantic", "--force"]).args(flags);
         command.arg("--model").arg(&model).arg("--input").arg(&input).arg("--output").arg(&output);
         command
     };

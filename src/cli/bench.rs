@@ -4,6 +4,7 @@
 //! peaks     probes of multiply-adds, copies, launches
 //! kernels   models on a plan -> distinct ops -> each run again beside the probes -> share of the roofline
 //! model     one run on the device with timestamps -> time by op
+//! tune      candidates per product -> a table of what runs it best here
 //! ```
 
 mod chrome;
@@ -20,6 +21,7 @@ mod roofline;
 mod sample;
 mod speed;
 mod subject;
+mod tune;
 
 use super::Shell;
 use crate::error::{Error, Result};
@@ -35,6 +37,7 @@ Examples:
   mindreel bench kernels --output before.json      all ops at full size; a few minutes
   mindreel bench kernels --compare before.json     the same again; ends with 1 where an op became slower
   mindreel bench model unet --size small --trace unet.json    a profile for Perfetto (ui.perfetto.dev)
+  mindreel bench tune                              once per GPU: finds the kernels that suit it, for every command
 
 Shares are of the nearer roof: multiply-adds of the f32 probe, or bytes of the copy probe, both run beside the op.
 Ends with 1 when --compare finds an op slower than FILE beyond the noise of both; else as every command.";
@@ -52,6 +55,7 @@ enum What {
     Peaks(peaks::Args),
     Kernels(kernels::Args),
     Model(model::Args),
+    Tune(tune::Args),
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
@@ -59,6 +63,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         What::Peaks(args) => peaks::run(args, shell),
         What::Kernels(args) => kernels::run(args, shell),
         What::Model(args) => model::run(args, shell),
+        What::Tune(args) => tune::run(args, shell),
     }
 }
 

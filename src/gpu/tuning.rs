@@ -1,8 +1,8 @@
 //! What is known of a device beyond its facts: a table of measured choices, and what became of its matrix units.
 //!
 //! A table is JSON: the adapter, a mark of the kernels it was measured with, and a choice per shape, in words only the
-//! kernels' own room reads. Tables of adapters that were measured are part of the program; others are read from a file
-//! that [`super::Options::tuning`] names.
+//! kernels' own room reads. It comes from the file that [`super::Options::tuning`] names, else from the user's cache,
+//! where `mindreel bench tune` puts it, else from those that are part of the program.
 
 use super::Gpu;
 use super::adapter::Facts;
@@ -70,6 +70,12 @@ impl Tuning {
         files::write_json(path, self)
     }
 
+    /// The user's own table, unless it is of another adapter or driver, or broken: then it is as if there were none.
+    fn kept(facts: &Facts) -> Option<Tuning> {
+        let table = Tuning::read(Tuning::path(facts)?).ok()?;
+        (table.adapter == Tuning::adapter_of(facts) && table.driver == facts.driver).then_some(table)
+    }
+
     fn shipped(facts: &Facts) -> Option<Tuning> {
         let tables = SHIPPED.iter().filter_map(|text| serde_json::from_str::<Tuning>(text).ok());
         tables.into_iter().find(|table| Tuning::adapter_of(facts).contains(&table.adapter))
@@ -115,14 +121,16 @@ impl Gpu {
         self.known().tuning.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Loads the table that the options name, or one that is part of the program.
+    /// Loads the table that the options name, or one this user measured with this driver, or one that is part of the
+    /// program.
     pub(super) fn load_tuning(&self, path: Option<&Path>) -> Result<()> {
         match path {
             Some(path) => self.set_tuning(Tuning::read(path)?),
             None => {
-                let shipped = Tuning::shipped(self.facts()).filter(|table| !table.choices.is_empty());
+                let known = Tuning::kept(self.facts()).or_else(|| Tuning::shipped(self.facts()));
+                let known = known.filter(|table| !table.choices.is_empty());
                 *self.known().tuning.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-                    shipped.map(Arc::new);
+                    known.map(Arc::new);
                 Ok(())
             }
         }

@@ -28,7 +28,10 @@ impl Tensor {
     pub(super) fn conv2d_dw(&self, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
         let [ky, kx] = kernel;
         let _op = self.gpu().op(|| format!("conv2d weight gradient {self} {ky}x{kx} -> {}", dy.dim(0)));
-        if outer::serves(self, dy, ky * kx)
+        // A single channel is one row of an outer product, but a row of taps is many rows of a matrix product.
+        let is_signal = self.dim(0) == 1 && kx > 4 && window.stride == [1, 1];
+        if !is_signal
+            && outer::serves(self, dy, ky * kx)
             && window.padding.into_iter().chain(window.dilation).chain(window.stride).all(|n| n < 1 << 16)
         {
             let [top, _, left, _] = window.padding;

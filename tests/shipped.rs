@@ -1,0 +1,82 @@
+//! The weights that come with the repository: whole, small, from the settings that stand beside them, and able to read
+//! EEG they were not trained on.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Most that may come with the repository.
+const MOST_BYTES: u64 = 25 << 20;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manifest() -> Value {
+    serde_json::from_slice(&std::fs::read(root().join("weights/demo/manifest.json")).unwrap()).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut waiting, mut found) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(place) = waiting.pop() {
+        for entry in std::fs::read_dir(&place).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { waiting.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+#[test]
+fn weights_are_those_of_the_manifest() {
+    let folder = root().join("weights/demo");
+    let all = files(&folder);
+    let bytes: u64 = all.iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+    let hash = |path: &Path| -> String {
+        Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let there: BTreeMap<String, Value> = all
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
+        .map(|path| {
+            let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().replace('\\', "/");
+            (name, hash(path).into())
+        })
+        .collect();
+    let told: BTreeMap<String, Value> =
+        manifest()["sha256"].as_object().unwrap().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    assert_eq!(there, told);
+}
+
+#[test]
+fn the_manifest_holds_the_settings_of_the_repository() {
+    for (name, text) in manifest()["configs"].as_object().unwrap() {
+        let path = root().join(format!("configs/demo/{name}.toml"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text.as_str().unwrap(), "{}", path.display());
+    }
+}
+
+#[test]
+fn unseen_eeg_becomes_clips_of_its_class() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo");
+    let mut command = Command::cargo_bin("mindreel").unwrap();
+    command.args(["demo", "--quiet", "--clips", "10", "--output"]).arg(&out).assert().success();
+    let told: Value = serde_json::from_slice(&std::fs::read(out.join("demo.json")).unwrap()).unwrap();
+    let rows = told["scores"]["rows"].as_array().unwrap();
+    let top5 = |name: &str| {
+        let row = rows.iter().find(|row| row["name"].as_str().unwrap().contains(name)).unwrap();
+        row["scores"]["class-top5"]["mean"].as_f64().unwrap_or_else(|| panic!("{row:#}"))
+    };
+    // Chance is 12.5 %.
+    assert!(top5("prediction") >= 0.5 && top5("noise EEG") < 0.5, "{rows:#?}");
+}

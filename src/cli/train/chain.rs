@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let [height, width] = if args.quick { QUICK_SIZE } else { SIZE };
     let mut told = Vec::new();
     let mut stage = |words: Vec<OsString>, made: &Path| -> Result<()> {
-        told.push(line(&words));
+        told.push(line(&words).replace(&args.output.display().to_string(), "DIR"));
         if made.exists() {
             return stages.check();
         }

@@ -109,7 +109,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         }
     }
     files::make_folder(&args.output)?;
-    files::write_json(&out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
+    files::write_json(out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
     // The recording is large and made again in seconds: it does not stay.
     let world = tempfile::Builder::new()
         .prefix(".world-")
@@ -151,7 +151,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let class = |&at: &usize| labels[TEST_BLOCK * BLOCK_CLIPS + at].unwrap_or(0);
     let classes: Vec<usize> = picked.iter().map(class).collect();
     let shown = shown(&data, &picked, &out("shown"))?;
-    files::write_json(&out("shown/labels.json"), &json!({ "labels": classes }))?;
+    files::write_json(out("shown/labels.json"), &json!({ "labels": classes }))?;
 
     let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
     let asked = [
@@ -220,7 +220,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         "report": out("scores/report.html").display().to_string(),
         "scores": scores,
     });
-    files::write_json(&out(MARK), &result)?;
+    files::write_json(out(MARK), &result)?;
     let paths: Vec<String> =
         sheets.iter().chain([&out("scores/report.html")]).map(|path| path.display().to_string()).collect();
     shell.print(&format!("{}\n\n{}", table.trim_end(), paths.join("\n")), &result)

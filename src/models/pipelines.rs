@@ -222,7 +222,7 @@ impl Pipeline {
             weights::write(folder.join("stats.safetensors"), stats, &BTreeMap::new())?;
             report(2 * n)?;
         }
-        files::write_json(&folder.join("model_index.json"), &self.index())
+        files::write_json(folder.join("model_index.json"), &self.index())
     }
 }
 

@@ -364,7 +364,7 @@ impl Part {
         dtype: Dtype,
         written: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
-        files::write_json(&folder.join(self.config_file()), &self.config)?;
+        files::write_json(folder.join(self.config_file()), &self.config)?;
         let report = &RefCell::new(written);
         let tensors: Vec<NewTensor> = self
             .wanted()?
@@ -465,7 +465,7 @@ impl Preset {
         ];
         weights::write(folder.join("scaler.safetensors"), scaler, &BTreeMap::new())?;
         report(2 * self.n_features)?;
-        files::write_json(&folder.join("model_index.json"), &self.index())
+        files::write_json(folder.join("model_index.json"), &self.index())
     }
 }
 

@@ -75,10 +75,16 @@ pub(super) struct Taps {
     pub dilation: [usize; 2],
 }
 
+/// Most channels of the narrower side: with more, what it costs to turn and pack for a matrix product is soon earned.
+const NARROW: usize = 256;
+
 /// Whether an adapter is served by this kernel, and these fit it: a `[.., rows]` and b `[.., columns]` of one type.
 pub(super) fn serves(a: &Tensor, b: &Tensor, n_taps: usize) -> bool {
     let facts = a.gpu().facts();
     if a.is_empty() || b.is_empty() || a.dtype() != b.dtype() || facts.family != Family::Subgroup {
+        return false;
+    }
+    if a.dim(0).min(b.dim(0)) > NARROW {
         return false;
     }
     let sum = (4 * n_taps * a.dim(0) * b.dim(0)) as u64;

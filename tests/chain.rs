@@ -1,16 +1,12 @@
 //! The chain of trainings and the demo that runs on what it makes, a few steps of each.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
-use assert_cmd::Command;
+use runs::mindreel;
 use serde_json::Value;
 use std::path::Path;
-
-fn mindreel() -> Command {
-    let mut command = Command::cargo_bin("mindreel").unwrap();
-    command.arg("--quiet");
-    command
-}
 
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

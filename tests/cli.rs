@@ -9,7 +9,6 @@ mod binary;
 use assert_cmd::Command;
 use binary::{json, mindreel, outcome, refusal};
 use common::gpu;
-
 use mindreel::models::{self, Inputs};
 use mindreel::nn::Precision;
 use mindreel::weights::{self, Checkpoint, Dtype, NewTensor, random};

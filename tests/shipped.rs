@@ -3,12 +3,14 @@
 #![cfg(feature = "cli")]
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
-use assert_cmd::Command;
+use runs::{files, mindreel};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Most that may come with the repository.
 const MOST_BYTES: u64 = 25 << 20;
@@ -21,32 +23,20 @@ fn manifest() -> Value {
     serde_json::from_slice(&std::fs::read(root().join("weights/demo/manifest.json")).unwrap()).unwrap()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let (mut waiting, mut found) = (vec![folder.to_path_buf()], Vec::new());
-    while let Some(place) = waiting.pop() {
-        for entry in std::fs::read_dir(&place).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { waiting.push(path) } else { found.push(path) }
-        }
-    }
-    found
-}
-
 #[test]
 fn weights_are_those_of_the_manifest() {
     let folder = root().join("weights/demo");
     let all = files(&folder);
-    let bytes: u64 = all.iter().map(|path| path.metadata().unwrap().len()).sum();
+    let bytes: u64 = all.values().map(|bytes| bytes.len() as u64).sum();
     assert!(bytes <= MOST_BYTES, "{bytes} bytes");
-    let hash = |path: &Path| -> String {
-        Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
-    };
+    let hash =
+        |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
     let there: BTreeMap<String, Value> = all
         .iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
-        .map(|path| {
-            let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().replace('\\', "/");
-            (name, hash(path).into())
+        .filter(|(path, _)| path.extension().is_some_and(|ending| ending == "safetensors"))
+        .map(|(path, bytes)| {
+            let name = path.to_str().unwrap().replace('\\', "/");
+            (name, hash(bytes).into())
         })
         .collect();
     let told: BTreeMap<String, Value> =
@@ -69,8 +59,7 @@ fn unseen_eeg_becomes_clips_of_its_class() {
     }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("demo");
-    let mut command = Command::cargo_bin("mindreel").unwrap();
-    command.args(["demo", "--quiet", "--clips", "10", "--output"]).arg(&out).assert().success();
+    mindreel().args(["demo", "--clips", "10", "--output"]).arg(&out).assert().success();
     let told: Value = serde_json::from_slice(&std::fs::read(out.join("demo.json")).unwrap()).unwrap();
     let rows = told["scores"]["rows"].as_array().unwrap();
     let top5 = |name: &str| {

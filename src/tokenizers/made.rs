@@ -124,7 +124,7 @@ pub fn write_bert(folder: &Path, tokens: usize) -> Result<()> {
         "sep_token": "[SEP]", "mask_token": "[MASK]", "pad_token": "[PAD]", "model_max_length": 512,
     });
     files::write_text(folder.join("vocab.txt"), &(made.tokens.join("\n") + "\n"))?;
-    files::write_text(folder.join("tokenizer_config.json"), &format!("{settings:#}\n"))
+    files::write_json(folder.join("tokenizer_config.json"), &settings)
 }
 
 /// The character that stands for a byte in GPT-2's vocabularies: itself where it can be seen, another one elsewhere.

@@ -3,14 +3,13 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Op};
 use clap::ValueEnum;
-use std::path::Path;
 
 /// `--clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Clock {
     /// The device's, from the beginning of a launch to its end
     Device,
-    /// CPU time of this process, shared out over the cores: for software adapters on a busy Linux machine
+    /// CPU time of this process, shared out over the cores: for software adapters on a busy machine
     Cpu,
 }
 
@@ -18,7 +17,7 @@ impl Clock {
     /// Refuses a clock that this device or system does not have.
     pub(super) fn check(self, gpu: &Gpu) -> Result<()> {
         if self == Clock::Cpu && (gpu.facts().class != Class::Software || cpu_s().is_none()) {
-            let detail = "cpu is there for software adapters on Linux; use device";
+            let detail = "cpu is there for software adapters on Unix; use device";
             return Err(Error::setting("--clock", detail));
         }
         Ok(())
@@ -52,15 +51,16 @@ fn threads() -> usize {
     asked.unwrap_or(cores).max(1)
 }
 
-/// Seconds that the threads of this process have run so far, to the nanosecond; `/proc/PID/stat` counts in hundredths.
+/// Seconds that this process's threads have run so far, those that have ended included.
+#[cfg(unix)]
 fn cpu_s() -> Option<f64> {
-    let tasks = std::fs::read_dir(Path::new("/proc/self/task")).ok()?;
-    let nanoseconds = |task: std::fs::DirEntry| -> Option<f64> {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse().ok()
-    };
-    let all: Vec<f64> = tasks.filter_map(|task| nanoseconds(task.ok()?)).collect();
-    (!all.is_empty()).then(|| all.iter().sum::<f64>() * 1e-9)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+}
+
+#[cfg(not(unix))]
+fn cpu_s() -> Option<f64> {
+    None
 }
 
 #[cfg(test)]

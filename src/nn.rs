@@ -26,7 +26,7 @@ pub use checkpoint::checkpoint;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
-pub use filter_bank::FilterBank;
+pub use filter_bank::{FilterBank, FilterSizes};
 pub use init::{Initial, initial, initial_of, initial_xavier};
 pub use linear::Linear;
 pub use loader::{Loaded, Precision, Weights, check, open, wanted};

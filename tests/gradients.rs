@@ -144,6 +144,7 @@ fn a_step_of_the_diffusion_fine_tune() {
     let sample = case.input("sample");
     let (shape, frames) = (sample.shape().to_vec(), sample.shape()[2]);
     let batch = Batch {
+        shares: None,
         latents: images(sample),
         noise: images(case.formula("gradient.noise", &shape)),
         timesteps: vec![37, 801], // make_gradients.py

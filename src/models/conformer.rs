@@ -12,7 +12,7 @@
 use super::config::Config;
 use super::eeg::{EegConfig, Stage};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, LayerNorm, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, FilterSizes, LayerNorm, Linear, Weights};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::Tensor;
 
@@ -173,7 +173,7 @@ impl Conformer {
         let tokens = eeg.left("Conformer", &[TEMPORAL, POOL])?;
         let [temporal, spatial, projection] =
             ["shallownet.0", "shallownet.1", "projection.0"].map(|name| weights.at("0").at(name));
-        let sizes = [FILTERS; 2];
+        let sizes = FilterSizes::full(eeg.n_chans, FILTERS, TEMPORAL[0]);
         let in_file = || weights.checkpoint().map(|_| n_layers(weights)).filter(|&n| n > 0);
         let n_layers = config.n_layers.or_else(in_file).unwrap_or(3);
         let layer = |i: usize| Layer::load(&weights.at(format!("1.{i}")), config);
@@ -181,7 +181,7 @@ impl Conformer {
             weights.at("2.clshead").pass_over(unread);
         }
         Ok(Conformer {
-            filters: FilterBank::load(&temporal, &spatial, sizes, TEMPORAL[0], eeg.n_chans)?,
+            filters: FilterBank::load(&temporal, None, &spatial, sizes)?,
             norm: BatchNorm::load(&weights.at("0.shallownet.2"), FILTERS)?,
             projection: Conv2d::load(&projection, FILTERS, width, [1, 1], Window::padded(0))?,
             drop: Dropout::new(eeg.dropped(0.5), weights),

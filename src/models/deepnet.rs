@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, FilterSizes, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -49,9 +49,8 @@ impl DeepNet {
         let place = |nth: usize| weights.at(format!("net.{nth}"));
         let block = |i: usize| {
             let (filters, norm) = if i == 0 {
-                let sizes = [FILTERS[0]; 2];
-                let bank = FilterBank::load(&place(0), &place(1), sizes, TEMPORAL[0], config.n_chans)?;
-                (Filters::Bank(bank), 2)
+                let sizes = FilterSizes::full(config.n_chans, FILTERS[0], TEMPORAL[0]);
+                (Filters::Bank(FilterBank::load(&place(0), None, &place(1), sizes)?), 2)
             } else {
                 let (kernel, window) = ([1, TEMPORAL[0]], Window::padded(0));
                 let conv = Conv2d::load(&place(5 * i + 1), FILTERS[i - 1], FILTERS[i], kernel, window)?;

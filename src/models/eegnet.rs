@@ -11,7 +11,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, FilterSizes, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -25,9 +25,7 @@ const POOL: Stage = [2, 2];
 
 /// Filters in time, over channels, in time again; a linear layer.
 pub struct EegNet {
-    temporal: Conv2d,
-    norm1: BatchNorm,
-    spatial: Conv2d,
+    filters: FilterBank,
     norm2: BatchNorm,
     later: Conv2d,
     norm3: BatchNorm,
@@ -43,16 +41,13 @@ impl EegNet {
     /// Errors: [`crate::error::Error::Setting`] for fewer than 97 samples.
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<EegNet> {
         let left = config.left("EEGNet", &[TEMPORAL, POOL, LATER, POOL])?;
-        let conv = |name: &str, channels, filters, kernel| {
-            Conv2d::load(&weights.at(name), channels, filters, kernel, Window::padded(0))
-        };
+        let [temporal, norm1, spatial] = ["net.0", "net.1", "net.2"].map(|name| weights.at(name));
+        let sizes = FilterSizes { outputs: F2, ..FilterSizes::full(config.n_chans, F1, TEMPORAL[0]) };
         let norm = |name: &str, filters| BatchNorm::load(&weights.at(name), filters);
         Ok(EegNet {
-            temporal: conv("net.0", 1, F1, [1, TEMPORAL[0]])?,
-            norm1: norm("net.1", F1)?,
-            spatial: conv("net.2", F1, F2, [config.n_chans, 1])?,
+            filters: FilterBank::load(&temporal, Some(&norm1), &spatial, sizes)?,
             norm2: norm("net.3", F2)?,
-            later: conv("net.7", F2, F2, [1, LATER[0]])?,
+            later: Conv2d::load(&weights.at("net.7"), F2, F2, [1, LATER[0]], Window::padded(0))?,
             norm3: norm("net.8", F2)?,
             drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), F2 * left, config.outputs(weights, "out")?)?,
@@ -63,8 +58,8 @@ impl EegNet {
     /// [batch, n_chans, n_times] -> [batch, n_outputs].
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let pool = |x: Tensor| x.avg_pool2d([1, POOL[0]], [1, POOL[1]]);
-        let x = self.norm1.forward(&self.temporal.forward(&self.config.image("EEGNet", eeg)?)?)?;
-        let x = self.drop.forward(&pool(self.norm2.forward(&self.spatial.forward(&x)?)?.elu()?)?)?;
+        let x = self.filters.forward(self.config.window("EEGNet", eeg)?)?;
+        let x = self.drop.forward(&pool(self.norm2.forward(&x)?.elu()?)?)?;
         let x = pool(self.norm3.forward(&self.later.forward(&x)?)?.elu()?)?;
         self.out.forward(&flatten(&self.drop.forward_channels(&x)?)?)
     }

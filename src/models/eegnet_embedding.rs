@@ -9,7 +9,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Linear, Weights};
+use crate::nn::{BatchNorm, Conv2d, Dropout, FilterBank, FilterSizes, Linear, Weights};
 use crate::ops::Window;
 use crate::tensor::Tensor;
 
@@ -24,9 +24,7 @@ const EMB_DIM: usize = 128;
 
 /// Filters in time, depthwise over channels, separable in time; a linear layer.
 pub struct EegNetEmbedding {
-    temporal: Conv2d,
-    norm1: BatchNorm,
-    spatial: Conv2d,
+    filters: FilterBank,
     norm2: BatchNorm,
     separable: Conv2d,
     pointwise: Conv2d,
@@ -51,10 +49,18 @@ impl EegNetEmbedding {
         };
         let norm = |name: &str, channels| BatchNorm::load(&weights.at(name), channels);
         let (wide, emb_dim) = (F1 * DEPTH, config.emb_dim.unwrap_or(EMB_DIM));
+        let sizes = FilterSizes {
+            n_chans: config.n_chans,
+            filters: F1,
+            kernel: 64,
+            padding: [31, 32],
+            outputs: wide,
+            groups: F1,
+            has_bias: false,
+        };
+        let [temporal, norm1, spatial] = ["block_1.1", "block_1.2", "block_2.0"].map(|name| weights.at(name));
         Ok(EegNetEmbedding {
-            temporal: conv("block_1.1", 1, F1, [1, 64], 1, [31, 32])?,
-            norm1: norm("block_1.2", F1)?,
-            spatial: conv("block_2.0", F1, wide, [config.n_chans, 1], F1, [0, 0])?,
+            filters: FilterBank::load(&temporal, Some(&norm1), &spatial, sizes)?,
             norm2: norm("block_2.1", wide)?,
             separable: conv("block_3.1", wide, wide, [1, 16], wide, [7, 8])?,
             pointwise: conv("block_3.2", wide, F2, [1, 1], 1, [0, 0])?,
@@ -69,8 +75,7 @@ impl EegNetEmbedding {
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let pool =
             |x: Tensor, [kernel, step]: Stage| self.drop.forward(&x.avg_pool2d([1, kernel], [1, step])?);
-        let x = self.temporal.forward(&self.config.image("MyEEGNet_embedding", eeg)?)?;
-        let x = self.spatial.forward(&self.norm1.forward(&x)?)?;
+        let x = self.filters.forward(self.config.window("MyEEGNet_embedding", eeg)?)?;
         let x = pool(self.norm2.forward(&x)?.elu()?, POOLS[0])?;
         let x = self.pointwise.forward(&self.separable.forward(&x)?)?;
         let x = pool(self.norm3.forward(&x)?.elu()?, POOLS[1])?;

@@ -8,7 +8,7 @@
 
 use super::eeg::{EegConfig, Stage, flatten};
 use crate::error::Result;
-use crate::nn::{BatchNorm, Dropout, FilterBank, Linear, Weights};
+use crate::nn::{BatchNorm, Dropout, FilterBank, FilterSizes, Linear, Weights};
 use crate::tensor::Tensor;
 
 /// Filters of both convolutions.
@@ -33,9 +33,9 @@ impl ShallowNet {
     pub fn load(weights: &Weights, config: &EegConfig) -> Result<ShallowNet> {
         let left = config.left("ShallowNet", &[TEMPORAL, POOL])?;
         let [temporal, spatial] = ["net.0", "net.1"].map(|name| weights.at(name));
-        let n_chans = config.n_chans;
+        let sizes = FilterSizes::full(config.n_chans, FILTERS, TEMPORAL[0]);
         Ok(ShallowNet {
-            filters: FilterBank::load(&temporal, &spatial, [FILTERS, FILTERS], TEMPORAL[0], n_chans)?,
+            filters: FilterBank::load(&temporal, None, &spatial, sizes)?,
             norm: BatchNorm::load(&weights.at("net.2"), FILTERS)?,
             drop: Dropout::new(config.dropped(0.5), weights),
             out: Linear::load(&weights.at("out"), FILTERS * left, config.outputs(weights, "out")?)?,

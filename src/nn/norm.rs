@@ -112,6 +112,34 @@ impl BatchNorm {
         training.put(weights.path("running_var"), made.running_var);
         Ok(made.y)
     }
+
+    /// Factor and shift of each channel by the running statistics, `[channels]` each; none while it is trained.
+    pub(super) fn running(&self) -> Result<Option<[Tensor; 2]>> {
+        let fixed = self.learning.is_none();
+        fixed.then(|| self.affine(&self.running_mean, &self.running_var)).transpose()
+    }
+
+    /// Factor and shift of each channel while it is trained, for a batch whose `n` values of each channel have this mean
+    /// and this variance (with its bias). The new running statistics are put into [`Training`].
+    pub(super) fn of_batch(&self, mean: &Tensor, var: &Tensor, n: usize) -> Result<[Tensor; 2]> {
+        if let Some(Learning { training, weights }) = &self.learning {
+            let unbiased = n as f64 / (n as f64 - 1.0).max(1.0);
+            for (name, old, new, factor) in [
+                ("running_mean", &self.running_mean, mean, 1.0),
+                ("running_var", &self.running_var, var, unbiased),
+            ] {
+                let moved = [(&old.detach(), 1.0 - MOMENTUM), (&new.detach(), MOMENTUM * factor)];
+                training.put(weights.path(name), Tensor::combine(&moved)?);
+            }
+        }
+        self.affine(mean, var)
+    }
+
+    fn affine(&self, mean: &Tensor, var: &Tensor) -> Result<[Tensor; 2]> {
+        let scale = self.weight.div(&var.scale(1.0, self.eps as f32)?.sqrt()?)?;
+        let shift = self.bias.sub(&mean.mul(&scale)?)?;
+        Ok([scale, shift])
+    }
 }
 
 #[cfg(test)]

@@ -164,9 +164,11 @@ pub struct Batch {
     pub text: Tensor,
     /// Frames of a video.
     pub frames: usize,
+    /// What the error of each video counts; all alike without.
+    pub shares: Option<Vec<f64>>,
 }
 
-/// DDPM's loss, in f32.
+/// DDPM's loss, in f32: the mean square of what the UNet's output lacks, each video's times its share.
 ///
 /// Errors: [`Error::Shape`] where the parts do not go together; [`Error::Setting`] for a time past the schedule's end.
 pub fn noise_loss(unet: &UNet, schedule: &Schedule, prediction: Prediction, batch: &Batch) -> Result<Tensor> {
@@ -191,7 +193,13 @@ pub fn noise_loss(unet: &UNet, schedule: &Schedule, prediction: Prediction, batc
     let times: Vec<f64> = batch.timesteps.iter().map(|&t| t as f64).collect();
     let text = batch.text.cast(unet.dtype())?;
     let output = unet.forward(&noised.cast(unet.dtype())?, &times, &text, batch.frames)?;
-    loss::mse(&output.cast(DType::F32)?, &target.reshape(batch.latents.shape())?)
+    let (mut output, mut target) = (rows(&output.cast(DType::F32)?)?, target);
+    if let Some(shares) = &batch.shares {
+        let roots: Vec<f32> = shares.iter().map(|share| share.sqrt() as f32).collect();
+        let roots = share(&roots)?;
+        (output, target) = (output.mul(&roots)?, target.mul(&roots)?);
+    }
+    loss::mse(&output, &target)
 }
 
 /// Clips as the UNet sees them.
@@ -232,6 +240,9 @@ pub struct Objective {
     pub dropout: f64,
     /// Deviation of noise on texts that are kept.
     pub condition_noise: f64,
+    /// Signal-to-noise ratio above which a time counts less, so that all ask for the same of the latents: the min-SNR
+    /// weights of Hang et al. 2023, whose γ is 5. None: all times count alike.
+    pub snr_gamma: Option<f64>,
     /// Of everything drawn.
     pub seed: u64,
 }
@@ -279,7 +290,19 @@ impl Objective {
         let latents = self.latents(gpu, videos, chosen, stream(number, LATENTS))?;
         let noise = Tensor::normal(gpu, latents.shape(), self.seed, stream(number, NOISE))?;
         let text = Tensor::new(gpu, &[chosen.len(), texts.tokens, texts.width], &text)?;
-        Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0] })
+        let shares = self.snr_gamma.map(|gamma| timesteps.iter().map(|&t| self.share(t, gamma)).collect());
+        Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0], shares })
+    }
+
+    /// min(SNR, γ) / SNR for noise, / (SNR + 1) for velocities.
+    fn share(&self, t: usize, gamma: f64) -> f64 {
+        let signal = self.schedule.alphas_cumprod()[t];
+        let snr = signal / (1.0 - signal);
+        snr.min(gamma)
+            / match self.prediction {
+                Prediction::Epsilon => snr,
+                Prediction::V => snr + 1.0,
+            }
     }
 
     /// Clips at times spread over the schedule, each with noise of its own that is the same every time: to measure by.
@@ -295,7 +318,7 @@ impl Objective {
         let noise = Tensor::normal(gpu, latents.shape(), self.seed, stream(number, NOISE))?;
         let text = Tensor::new(gpu, &[1, texts.tokens, texts.width], texts.row(videos.texts[clip]))?;
         let timesteps = vec![(2 * place + 1) * times / (2 * n.max(1))];
-        Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0] })
+        Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0], shares: None })
     }
 
     fn latents(&self, gpu: &Gpu, videos: &Videos, chosen: &[usize], stream: u64) -> Result<Tensor> {
@@ -373,6 +396,7 @@ pub fn need(
                     DType::F32,
                 )?,
                 frames,
+                shares: None,
             };
             let unet = model(weights, sizes, step.recomputes)?;
             noise_loss(&unet, &schedule, Prediction::Epsilon, &batch)
@@ -472,6 +496,7 @@ mod tests {
             timesteps: vec![300, 700],
             text: Tensor::new(gpu, &[2, 3, 6], &values(3, 36)).unwrap(),
             frames: 2,
+            shares: None,
         }
     }
 
@@ -494,6 +519,24 @@ mod tests {
             losses.push(stepped.unwrap().loss.to_vec().unwrap()[0]);
         }
         assert!(losses[49] < 0.5 * losses[0], "{losses:?}");
+    }
+
+    #[test]
+    fn an_error_counts_by_its_share() {
+        let Some(gpu) = gpu() else { return };
+        let schedule = SchedulerConfig::stable_diffusion().schedule().unwrap();
+        let trainer = trainer(&gpu, &all());
+        let loss = |shares| {
+            let batch = Batch { shares, ..batch(&gpu) };
+            let unet = model(&trainer.weights(), &small(), false).unwrap();
+            let loss = noise_loss(&unet, &schedule, Prediction::Epsilon, &batch).unwrap();
+            f64::from(loss.to_vec().unwrap()[0])
+        };
+        let [first, second] = [[1.0, 0.0], [0.0, 1.0]].map(|shares| loss(Some(shares.to_vec())));
+        assert!(first > 0.0 && second > 0.0 && (first / second - 1.0).abs() > 1e-3, "{first} {second}");
+        let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-5, "{a} {b}");
+        near(loss(None), first + second);
+        near(loss(Some(vec![0.25, 2.0])), 0.25 * first + 2.0 * second);
     }
 
     #[test]
@@ -580,6 +623,7 @@ mod tests {
             prediction: Prediction::Epsilon,
             dropout: 0.5,
             condition_noise: 0.1,
+            snr_gamma: Some(5.0),
             seed: 7,
         };
         let batch = |number| objective.batch(&gpu, &videos, &texts, &[2, 0], number).unwrap();
@@ -587,17 +631,28 @@ mod tests {
         assert_eq!(values(&batch(5)), values(&batch(5)));
         assert_ne!(values(&batch(5))[1], values(&batch(6))[1]);
         assert_eq!(values(&batch(5))[0], [12., 13., 14., 15., 16., 17., 0., 1., 2., 3., 4., 5.]);
-        let (mut dropped, mut times) = (0, Vec::new());
+        let (mut dropped, mut times, mut shares) = (0, Vec::new(), Vec::new());
         for number in 0..200 {
             let batch = batch(number);
             dropped += batch.text.to_vec().unwrap().chunks(6).filter(|row| row[0] == -5.0).count();
             times.extend(batch.timesteps);
+            shares.extend(batch.shares.unwrap());
         }
         assert!((150..250).contains(&dropped), "{dropped} of 400");
         let mean = times.iter().sum::<usize>() as f64 / 400.0;
         assert!((450.0..550.0).contains(&mean) && times.iter().all(|&t| t < 1000), "{mean}");
         let fixed = |clip| objective.fixed(&gpu, &videos, &texts, clip).unwrap();
         assert_eq!([0, 1, 2, 3].map(|clip| fixed(clip).timesteps[0]), [125, 875, 625, 375]);
+        assert!(fixed(0).shares.is_none(), "measured alike");
+        for (t, share) in times.iter().zip(&shares) {
+            let signal = objective.schedule.alphas_cumprod()[*t];
+            let snr = signal / (1.0 - signal);
+            assert!((share - (5.0 / snr).min(1.0)).abs() < 1e-12, "{t}: {share}");
+        }
+        assert!(shares.iter().any(|&share| share < 0.5) && shares.iter().any(|&share| share == 1.0));
+        let velocity = Objective { prediction: Prediction::V, ..objective.clone() };
+        let (even, later) = (velocity.share(0, 5.0), velocity.share(999, 5.0));
+        assert!(even < 0.01 && later < 0.01, "{even} {later}: velocities count their own way");
     }
 
     /// A file that holds these tensors, all zeros in f16, and takes no room on the disk.

@@ -104,6 +104,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "X")]
     condition_noise: Option<f64>,
 
+    /// Ratio of signal to noise above which a time counts less (min-SNR weights; 5 is usual); 0: all count alike [default: 0]
+    #[arg(long, value_name = "GAMMA")]
+    snr_gamma: Option<f64>,
+
     /// mean or sample of the autoencoder's posterior [default: mean]
     #[arg(long)]
     latents: Option<String>,
@@ -132,7 +136,7 @@ pub(super) struct Args {
     fit: FitArgs,
 }
 
-const OWN: [&str; 18] = [
+const OWN: [&str; 19] = [
     "model",
     "unet",
     "vae",
@@ -146,6 +150,7 @@ const OWN: [&str; 18] = [
     "lora-alpha",
     "condition-dropout",
     "condition-noise",
+    "snr-gamma",
     "latents",
     "gradient-checkpointing",
     "validation-clips",
@@ -186,6 +191,7 @@ struct Plan {
     recomputes: bool,
     dropout: f64,
     condition_noise: f64,
+    snr_gamma: Option<f64>,
     shown: usize,
     inference_steps: usize,
     guidance: f64,
@@ -266,6 +272,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         prediction: plan.scheduler.prediction_type,
         dropout: plan.dropout,
         condition_noise: plan.condition_noise,
+        snr_gamma: plan.snr_gamma,
         seed,
     };
     let mut fit = Fit::new(common.trainer(&gpu, parameters)?, common.plan.clone())?;
@@ -400,6 +407,7 @@ fn plan(args: &Args, file: &SettingsFile, common: &mut Common) -> Result<Plan> {
         recomputes: args.gradient_checkpointing || file.switch("gradient-checkpointing")?,
         dropout: number(args.condition_dropout, "condition-dropout", 0.1, 1.0)?,
         condition_noise: number(args.condition_noise, "condition-noise", 0.0, 100.0)?,
+        snr_gamma: Some(number(args.snr_gamma, "snr-gamma", 0.0, 1e6)?).filter(|&gamma| gamma > 0.0),
         shown: size(args.validation_clips, "validation-clips", 2)?,
         inference_steps: size(args.num_inference_steps, "num-inference-steps", 20)?,
         guidance: number(args.guidance_scale, "guidance-scale", 7.5, 1000.0)?,
@@ -429,6 +437,7 @@ fn plan(args: &Args, file: &SettingsFile, common: &mut Common) -> Result<Plan> {
     common.put("lora-alpha", alpha);
     common.put("condition-dropout", plan.dropout);
     common.put("condition-noise", plan.condition_noise);
+    common.put("snr-gamma", plan.snr_gamma);
     common.put("latents", latents);
     common.put("gradient-checkpointing", plan.recomputes);
     common.put("validation-clips", plan.shown);

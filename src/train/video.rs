@@ -704,6 +704,29 @@ mod tests {
     }
 
     #[test]
+    fn a_step_holds_what_was_told() {
+        // A device of its own: others' tensors are not counted.
+        let Some(gpu) = crate::testing::gpu_with(crate::gpu::Options::default()) else { return };
+        let (sizes, learning, settings) = (small(), all(), settings(Precision::F32));
+        let step = Step { batch: 2, latents: [2, 4, 6, 2], tokens: 3, recomputes: true, ema: true };
+        let [_, told] = need(&gpu, &sizes, None, &learning, &settings, Rule::ADAMW, &step).unwrap();
+        gpu.reset_peak();
+        let plan = Plan { ema: Some(0.5), ..Plan::default() };
+        let mut fit = Fit::new(trainer(&gpu, &learning), plan).unwrap();
+        let schedule = SchedulerConfig::stable_diffusion().schedule().unwrap();
+        for _ in 0..3 {
+            fit.rehearse(&mut |weights, _, _| {
+                let unet = model(weights, &sizes, true)?;
+                noise_loss(&unet, &schedule, Prediction::Epsilon, &batch(&gpu))
+            })
+            .unwrap();
+        }
+        let held = gpu.memory().peak_reserved;
+        eprintln!("told {told} bytes, held {held}");
+        assert!(held <= told && held > told / 2, "told {told} bytes, held {held}");
+    }
+
+    #[test]
     fn patterns_that_match_nothing_are_refused() {
         let learning = Learning { trainable: vec!["attn3".into()], ..all() };
         let error = parameters(&Gpu::plan(), &small(), None, Precision::F32, &learning).err().unwrap();

@@ -255,6 +255,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     videos.texts = chosen.iter().map(|&(block, number)| rows[block * clips.per_block() + number]).collect();
     let held = videos.split_off(learnt.len());
     gpu.trim()?;
+    gpu.reset_peak();
 
     let seed = common.settings.seed;
     let parameters = video::parameters(&gpu, &plan.sizes, plan.file.as_ref(), settings.precision, learning)?;
@@ -305,6 +306,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         },
     )?;
     keep(args, &common, &plan, &fit)?;
+    shell.note(&format!("memory: {} were held at most", bytes(gpu.memory().peak_reserved)));
     args.fit.tell(shell, &fit)
 }
 

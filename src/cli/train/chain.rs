@@ -177,7 +177,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let text = stages.run(words)?;
     let scores = demo.join("scores/eval.json");
     let scores = files::read_small(&scores, CONFIG_BYTES)?;
-    manifest["scores"] = serde_json::from_slice(&scores).unwrap_or(Value::Null);
+    let mut scores: Value = serde_json::from_slice(&scores).unwrap_or(Value::Null);
+    // They name folders of this run, which is none of the checkpoint's.
+    if let Some(scores) = scores.as_object_mut() {
+        scores.remove("settings");
+    }
+    manifest["scores"] = scores;
     files::write_json(&path, &manifest)?;
     let result = json!({ "model": model.display().to_string(), "scores": manifest["scores"] });
     shell.print(&format!("{}\n{}", text.trim_end(), model.display()), &result)

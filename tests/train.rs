@@ -220,6 +220,45 @@ fn mistakes_are_one_line() {
     refused(&mut train(&work.path().join("data/EEG/sub1.npy"), &out, &[]), 3, "cannot be read");
 }
 
+#[test]
+fn a_network_of_two_branches_sees_samples_and_features() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let work = TempDir::new().unwrap();
+    let (data, out) = (data_set(work.path(), 1), work.path().join("out"));
+    let run = |more: &[&str]| {
+        let mut command = mindreel();
+        command.args([
+            "train",
+            "classify",
+            "--model",
+            "GLMNetCV",
+            "--epochs",
+            "1",
+            "--folds",
+            "0",
+            "--no-controls",
+        ]);
+        command.arg("--data").arg(&data).arg("--output").arg(&out).args(more);
+        command
+    };
+    refused(&mut run(&["--input", "de"]), 2, "raw+de");
+    run(&[]).assert().success();
+    let model = out.join("units/GLMNetCV-40c-sub1-fold0-seed0/model");
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(model.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["n_chans"], CHANNELS);
+    assert_eq!(config["n_features"], 5 * CHANNELS);
+    let scaler = std::fs::read(model.join("scaler.safetensors")).unwrap();
+    let scaler = safetensors::SafeTensors::deserialize(&scaler).unwrap();
+    assert_eq!(
+        scaler.tensor("mean").unwrap().shape(),
+        [CHANNELS + 5 * CHANNELS],
+        "of channels, then of features"
+    );
+}
+
 /// A disk that is full: writing fails, the last checkpoint stays.
 #[cfg(target_os = "linux")]
 #[test]

@@ -1,6 +1,7 @@
 //! Labelled examples: windows of clips, as they were recorded or as band features.
 
 use crate::error::{Error, Result};
+use crate::signal::features::BANDS;
 use crate::signal::{Form, Segments, de_psd, windows};
 
 /// What a model is shown of a window.
@@ -13,27 +14,49 @@ pub enum Input {
     De,
     /// Power spectral density, `[channels, 5]`.
     Psd,
+    /// Samples, and behind them differential entropy, `[channels, samples + 5]`: for networks with a branch of each.
+    RawDe,
+    /// The same with power spectral density.
+    RawPsd,
 }
 
 impl Input {
     /// All of them, with the names a user types.
-    pub const ALL: [(&'static str, Input); 3] = [("raw", Input::Raw), ("de", Input::De), ("psd", Input::Psd)];
+    pub const ALL: [(&'static str, Input); 5] = [
+        ("raw", Input::Raw),
+        ("de", Input::De),
+        ("psd", Input::Psd),
+        ("raw+de", Input::RawDe),
+        ("raw+psd", Input::RawPsd),
+    ];
 
     /// The name a user types.
     pub fn name(self) -> &'static str {
         Input::ALL.iter().find(|(_, input)| *input == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether it holds samples.
+    pub fn has_samples(self) -> bool {
+        matches!(self, Input::Raw | Input::RawDe | Input::RawPsd)
+    }
+
+    /// Whether it holds features.
+    pub fn has_features(self) -> bool {
+        self != Input::Raw
     }
 }
 
 /// Examples of one subject, in the order of presentation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
-    /// `[n, rows, cols]`: channels, and samples or bands.
+    /// `[n, rows, cols]`: channels, and samples, bands or both.
     pub data: Vec<f32>,
     /// Channels.
     pub rows: usize,
-    /// Samples or bands.
+    /// Samples and bands.
     pub cols: usize,
+    /// How many of the columns are samples: the first ones.
+    pub samples: usize,
     /// Class of each.
     pub labels: Vec<usize>,
     /// Clip each was cut from, counted over the recording.
@@ -55,28 +78,32 @@ impl Examples {
             let detail = format!("{} labels for {} clips", labels.len(), clips.n);
             return Err(Error::shape("examples", detail));
         }
-        let cols = if input == Input::Raw { window } else { 5 };
+        let samples = if input.has_samples() { window } else { 0 };
+        let bands = if input.has_features() { BANDS.len() } else { 0 };
         let mut examples = Examples {
             data: Vec::new(),
             rows: clips.n_channels,
-            cols,
+            cols: samples + bands,
+            samples,
             labels: Vec::new(),
             clips: Vec::new(),
         };
         for (clip, label) in labels.iter().enumerate() {
             let (Some(label), Some(data)) = (label, clips.segment(clip)) else { continue };
             let (cut, n) = windows::sliding(data, clips.n_channels, window, step)?;
-            if input == Input::Raw {
-                for channel in cut.chunks_exact(window) {
+            // Windows are rows of channels: one transform for all.
+            let (rows, rate) = (n * clips.n_channels, clips.sample_rate_hz);
+            let features = match input {
+                Input::Raw => Vec::new(),
+                Input::De | Input::RawDe => de_psd(&cut, rows, window, rate, form)?.0,
+                Input::Psd | Input::RawPsd => de_psd(&cut, rows, window, rate, form)?.1,
+            };
+            for (row, channel) in cut.chunks_exact(window).enumerate() {
+                if samples > 0 {
                     let mean = channel.iter().map(|&v| f64::from(v)).sum::<f64>() / window as f64;
                     examples.data.extend(channel.iter().map(|&v| (f64::from(v) - mean) as f32));
                 }
-            } else {
-                // Windows are rows of channels: one transform for all.
-                let (rows, rate) = (n * clips.n_channels, clips.sample_rate_hz);
-                let (de, psd) = de_psd(&cut, rows, window, rate, form)?;
-                let features = if input == Input::De { de } else { psd };
-                examples.data.extend(features.into_iter().map(|v| v as f32));
+                examples.data.extend(features[row * bands..][..bands].iter().map(|&v| v as f32));
             }
             examples.labels.extend(std::iter::repeat_n(*label, n));
             examples.clips.extend(std::iter::repeat_n(clip, n));
@@ -106,6 +133,7 @@ impl Examples {
             data: indices.iter().flat_map(|&at| self.example(at)).copied().collect(),
             rows: self.rows,
             cols: self.cols,
+            samples: self.samples,
             labels: indices.iter().map(|&at| self.labels[at]).collect(),
             clips: indices.iter().map(|&at| self.clips[at]).collect(),
         }
@@ -118,7 +146,7 @@ impl Examples {
         let Some(first) = parts.first() else { return Err(Error::shape("examples", "none were given")) };
         let mut joined = first.clone();
         for (nth, part) in parts.iter().enumerate().skip(1) {
-            if (part.rows, part.cols) != (first.rows, first.cols) {
+            if (part.rows, part.cols, part.samples) != (first.rows, first.cols, first.samples) {
                 let detail = format!(
                     "subjects differ: [{}, {}] and [{}, {}]",
                     first.rows, first.cols, part.rows, part.cols
@@ -173,6 +201,16 @@ mod tests {
         assert_eq!((de.len(), de.rows, de.cols), (4, 2, 5));
         let (want, _) = de_psd(raw.example(2), 2, 200, 200.0, Form::Corrected).unwrap();
         assert_eq!(de.example(1), want.iter().map(|&v| v as f32).collect::<Vec<_>>());
+        let both = Examples::cut(&clips, &labels, Input::RawDe, [200, 200], Form::Corrected).unwrap();
+        assert_eq!((both.len(), both.rows, both.cols, both.samples), (4, 2, 205, 200));
+        for at in 0..4 {
+            for row in 0..2 {
+                let (both, de) = (&both.example(at)[row * 205..][..205], &de.example(at)[row * 5..][..5]);
+                assert_eq!(both[200..], *de);
+                let nth = [0, 2, 3, 5][at]; // raw windows step by half
+                assert_eq!(both[..200], raw.example(nth)[row * 200..][..200]);
+            }
+        }
         assert_eq!(raw.pick(&[5, 0]).labels, [1, 4]);
         let joined = Examples::join(&[raw.clone(), raw], 3).unwrap();
         assert_eq!((joined.len(), joined.clips[6], joined.clips[11]), (12, 3, 5));

@@ -55,43 +55,56 @@ pub fn folds(n: usize, protocol: Protocol) -> Result<Vec<Fold>> {
 /// z-scores: per channel over time for samples, per feature for features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaling {
+    /// Of channels, where there are samples, then of features, where there are any.
     scaler: StandardScaler,
-    per_channel: bool,
 }
 
 impl Scaling {
-    /// Fits on training examples; `per_channel` pools the columns of a row.
+    /// Fits on training examples.
     ///
     /// Errors: [`Error::Shape`] without examples, or with NaN among them.
-    pub fn fit(examples: &Examples, per_channel: bool) -> Result<Scaling> {
-        let scaler = if per_channel {
+    pub fn fit(examples: &Examples) -> Result<Scaling> {
+        let &Examples { rows, cols, samples, .. } = examples;
+        let mut scaler = StandardScaler { mean: Vec::new(), scale: Vec::new() };
+        let mut add = |values: &[f32], n: usize| -> Result<()> {
+            let part = StandardScaler::fit(values, n)?;
+            scaler.mean.extend(part.mean);
+            scaler.scale.extend(part.scale);
+            Ok(())
+        };
+        if samples > 0 {
             // Channels become the columns of rows that are samples.
-            let mut by_sample = Vec::with_capacity(examples.data.len());
+            let mut by_sample = Vec::with_capacity(examples.len() * rows * samples);
             for at in 0..examples.len() {
                 let example = examples.example(at);
-                for col in 0..examples.cols {
-                    by_sample.extend((0..examples.rows).map(|row| example[row * examples.cols + col]));
+                for col in 0..samples {
+                    by_sample.extend((0..rows).map(|row| example[row * cols + col]));
                 }
             }
-            StandardScaler::fit(&by_sample, examples.rows)?
-        } else {
-            StandardScaler::fit(&examples.data, examples.rows * examples.cols)?
-        };
-        Ok(Scaling { scaler, per_channel })
+            add(&by_sample, rows)?;
+        }
+        if samples < cols {
+            let features: Vec<f32> =
+                examples.data.chunks_exact(cols).flat_map(|row| &row[samples..]).copied().collect();
+            add(&features, rows * (cols - samples))?;
+        }
+        Ok(Scaling { scaler })
     }
 
     /// The examples as z-scores.
     ///
     /// Errors: [`Error::Shape`] for examples of another shape than those fitted on.
     pub fn apply(&self, examples: &mut Examples) -> Result<()> {
-        let n_features = if self.per_channel { examples.rows } else { examples.rows * examples.cols };
+        let &mut Examples { rows, cols, samples, .. } = examples;
+        let (channels, bands) = (if samples > 0 { rows } else { 0 }, cols - samples);
+        let n_features = channels + rows * bands;
         if self.scaler.mean.len() != n_features {
             let detail = format!("fitted on {} features, got {n_features}", self.scaler.mean.len());
             return Err(Error::shape("scaling", detail));
         }
-        let cols = if self.per_channel { examples.cols } else { 1 };
         for (at, value) in examples.data.iter_mut().enumerate() {
-            let feature = at / cols % n_features;
+            let (row, col) = (at / cols % rows, at % cols);
+            let feature = if col < samples { row } else { channels + row * bands + col - samples };
             *value = ((f64::from(*value) - self.scaler.mean[feature]) / self.scaler.scale[feature]) as f32;
         }
         Ok(())
@@ -123,25 +136,28 @@ mod tests {
 
     #[test]
     fn scaling_by_channel_and_by_feature() {
-        let examples = Examples {
-            data: vec![1.0, 3.0, 10.0, 30.0, 5.0, 7.0, 50.0, 70.0],
-            rows: 2,
-            cols: 2,
-            labels: vec![0, 1],
-            clips: vec![0, 1],
-        };
-        for (per_channel, n) in [(true, 2), (false, 4)] {
+        // Both columns are samples, none is, the first is.
+        for (samples, places) in [(2, [0, 0, 1, 1]), (0, [0, 1, 2, 3]), (1, [0, 2, 1, 3])] {
+            let examples = Examples {
+                data: vec![1.0, 3.0, 10.0, 30.0, 5.0, 7.0, 50.0, 70.0],
+                rows: 2,
+                cols: 2,
+                samples,
+                labels: vec![0, 1],
+                clips: vec![0, 1],
+            };
             let mut scaled = examples.clone();
-            let scaling = Scaling::fit(&examples, per_channel).unwrap();
+            let scaling = Scaling::fit(&examples).unwrap();
             scaling.apply(&mut scaled).unwrap();
+            let n = places.iter().max().unwrap() + 1;
             assert_eq!(scaling.scaler().mean.len(), n);
             for feature in 0..n {
-                let of = |at: usize| if per_channel { at / 2 % 2 } else { at % 4 };
+                let of = |at: usize| places[at % 4];
                 let values: Vec<f32> =
                     (0..8).filter(|&at| of(at) == feature).map(|at| scaled.data[at]).collect();
                 let mean = values.iter().sum::<f32>() / values.len() as f32;
                 let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
-                assert!(mean.abs() < 1e-6 && (square - 1.0).abs() < 1e-5, "{per_channel} {feature}");
+                assert!(mean.abs() < 1e-6 && (square - 1.0).abs() < 1e-5, "{samples} {feature}");
             }
         }
     }

@@ -12,7 +12,7 @@ use super::optimizer::{Group, Optimizer, Rule};
 use super::rates::{Plateau, Rates};
 use super::trainer::{self, Settings, Trainer};
 use super::unit::Unit;
-use crate::data::{Examples, Fold, Input, Protocol, Scaling, Task};
+use crate::data::{Examples, Fold, Protocol, Scaling, Task};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
@@ -29,8 +29,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How every unit of a sweep is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    /// What the model is shown.
-    pub input: Input,
     /// Most passes over the training data.
     pub epochs: usize,
     /// Examples per step.
@@ -136,13 +134,7 @@ pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const RESULT: &str = "result.json";
 
 /// The config of a model for these sizes.
-pub fn model_config(
-    model: &str,
-    task: Task,
-    examples: &Examples,
-    input: Input,
-    protocol: Protocol,
-) -> Result<Config> {
+pub fn model_config(model: &str, task: Task, examples: &Examples, protocol: Protocol) -> Result<Config> {
     let mut config = serde_json::json!({
         "_class_name": model,
         "n_outputs": task.n_classes(),
@@ -153,10 +145,13 @@ pub fn model_config(
     if model == "Conformer" && protocol == Protocol::Clean {
         sizes.insert("attention_scale".into(), "head_dim".into());
     }
-    match input {
-        Input::Raw => sizes.insert("n_times".into(), examples.cols.into()),
-        Input::De | Input::Psd => sizes.insert("n_features".into(), (examples.rows * examples.cols).into()),
-    };
+    let &Examples { rows, cols, samples, .. } = examples;
+    if samples > 0 {
+        sizes.insert("n_times".into(), samples.into());
+    }
+    if samples < cols {
+        sizes.insert("n_features".into(), (rows * (cols - samples)).into());
+    }
     Config::from_json("config.json", config.to_string().as_bytes())
 }
 
@@ -188,15 +183,14 @@ pub fn run_unit(
             shuffle_labels(set, unit.seed, stream);
         }
     }
-    let per_channel = recipe.input == Input::Raw;
-    let scaling = Scaling::fit(&sets[0], per_channel)?;
+    let scaling = Scaling::fit(&sets[0])?;
     for (nth, set) in sets.iter_mut().enumerate() {
         match unit.protocol() {
-            Protocol::Original if nth > 0 => Scaling::fit(set, per_channel)?.apply(set)?,
+            Protocol::Original if nth > 0 => Scaling::fit(set)?.apply(set)?,
             _ => scaling.apply(set)?,
         }
     }
-    let config = model_config(&unit.model, task, examples, recipe.input, unit.protocol())?;
+    let config = model_config(&unit.model, task, examples, unit.protocol())?;
     let mut run = Run::new(gpu, unit, &config, recipe, &sets)?;
     run.train(place)?;
     let result = run.test(task)?;
@@ -325,10 +319,11 @@ impl<'a> Run<'a> {
     fn step(&mut self, indices: &[usize], rate: f64) -> Result<Tensor> {
         let batch = self.sets[0].pick(indices);
         let x = upload(self.trainer.gpu(), &batch)?;
+        let x: Vec<&Tensor> = x.iter().collect();
         let ids: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
         let (config, smoothing) = (self.config, self.recipe.label_smoothing);
         let loss =
-            |weights: &Weights, _| network(weights, config)?.forward(&[&x])?.cross_entropy(&ids, smoothing);
+            |weights: &Weights, _| network(weights, config)?.forward(&x)?.cross_entropy(&ids, smoothing);
         Ok(self.trainer.step(rate, loss)?.loss)
     }
 
@@ -395,7 +390,8 @@ impl<'a> Run<'a> {
         let all: Vec<usize> = (0..set.len()).collect();
         let mut rows = Vec::with_capacity(set.len());
         for indices in all.chunks(self.recipe.batch_size) {
-            let logits = model.forward(&[&upload(self.trainer.gpu(), &set.pick(indices))?])?;
+            let x = upload(self.trainer.gpu(), &set.pick(indices))?;
+            let logits = model.forward(&x.iter().collect::<Vec<_>>())?;
             let n_classes = logits.dim(0);
             rows.extend(logits.to_vec()?.chunks(n_classes).map(<[f32]>::to_vec));
         }
@@ -482,9 +478,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// [batch, rows, cols] on the device.
-fn upload(gpu: &Gpu, examples: &Examples) -> Result<Tensor> {
-    Tensor::new(gpu, &[examples.len(), examples.rows, examples.cols], &examples.data)
+/// [batch, rows, samples] and [batch, rows, bands] on the device, where there are any.
+fn upload(gpu: &Gpu, examples: &Examples) -> Result<Vec<Tensor>> {
+    let &Examples { rows, cols, samples, .. } = examples;
+    let whole = Tensor::new(gpu, &[examples.len(), rows, cols], &examples.data)?;
+    match samples == 0 || samples == cols {
+        true => Ok(vec![whole]),
+        false => Ok(vec![whole.narrow(2, 0, samples)?, whole.narrow(2, samples, cols - samples)?]),
+    }
 }
 
 /// Mean cross-entropy and share told right.
@@ -581,6 +582,7 @@ mod tests {
             data: vec![0.0; 200],
             rows: 1,
             cols: 1,
+            samples: 1,
             labels: labels.clone(),
             clips: (0..200).collect(),
         };

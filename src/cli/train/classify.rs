@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "TASK,…")]
     task: Vec<String>,
 
-    /// raw, de or psd [default: raw; de for MLP and GLMNetMLP]
+    /// raw, de, psd, raw+de or raw+psd [default: what the model takes: raw, de or raw+de]
     #[arg(long)]
     input: Option<String>,
 
@@ -263,7 +263,6 @@ fn run_one(
     let (task, merged) = (unit.task.parse::<Task>()?, source.merged);
     let (examples, fold, clips_per_group) = source.of(unit, task)?;
     let mut recipe = merged.recipe.clone();
-    recipe.input = input_of(&unit.model, merged.input)?;
     let n_train =
         (0..examples.len()).filter(|&at| fold.train.contains(&(examples.clips[at] / clips_per_group)));
     let steps = n_train.count().div_ceil(recipe.batch_size).max(1) * recipe.epochs;
@@ -381,7 +380,7 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         Some(text) => match Input::ALL.iter().find(|(name, _)| *name == text) {
             Some(&(_, input)) => Some(input),
             None => {
-                let detail = format!("'{}' is none of raw, de, psd", text.escape_debug());
+                let detail = format!("'{}' is none of raw, de, psd, raw+de, raw+psd", text.escape_debug());
                 return Err(Error::setting("input", detail));
             }
         },
@@ -462,7 +461,6 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
     let protocols = if original { vec![Protocol::Clean, Protocol::Original] } else { vec![Protocol::Clean] };
     let controls = !(args.no_controls || file.switch("no-controls")?);
     let recipe = Recipe {
-        input: Input::Raw, // of the unit's model
         epochs,
         batch_size,
         rule,
@@ -499,15 +497,17 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
 
 /// What a model is shown: what was asked for, or what it takes.
 fn input_of(model: &str, asked: Option<Input>) -> Result<Input> {
-    let takes_features = model.starts_with("MLP") || model == "GLMNetMLP";
-    match (asked, takes_features) {
-        (None, true) => Ok(Input::De),
-        (None, false) | (Some(Input::Raw), false) => Ok(Input::Raw),
-        (Some(features @ (Input::De | Input::Psd)), true) => Ok(features),
-        (Some(asked), _) => {
-            let takes = if takes_features { "features: de or psd" } else { "samples: raw" };
-            Err(Error::setting("input", format!("{model} takes {takes}, got '{}'", asked.name())))
-        }
+    let (usual, takes) = match model {
+        "GLMNetCV" | "GLMNetMatched" => (Input::RawDe, "samples and features: raw+de or raw+psd"),
+        "GLMNetMLP" => (Input::De, "features: de or psd"),
+        _ if model.starts_with("MLP") => (Input::De, "features: de or psd"),
+        _ => (Input::Raw, "samples: raw"),
+    };
+    let kinds = |input: Input| (input.has_samples(), input.has_features());
+    match asked {
+        None => Ok(usual),
+        Some(asked) if kinds(asked) == kinds(usual) => Ok(asked),
+        Some(asked) => Err(Error::setting("input", format!("{model} takes {takes}, got '{}'", asked.name()))),
     }
 }
 

@@ -649,7 +649,7 @@ mod tests {
             let snr = signal / (1.0 - signal);
             assert!((share - (5.0 / snr).min(1.0)).abs() < 1e-12, "{t}: {share}");
         }
-        assert!(shares.iter().any(|&share| share < 0.5) && shares.iter().any(|&share| share == 1.0));
+        assert!(shares.iter().any(|&share| share < 0.5) && shares.contains(&1.0));
         let velocity = Objective { prediction: Prediction::V, ..objective.clone() };
         let (even, later) = (velocity.share(0, 5.0), velocity.share(999, 5.0));
         assert!(even < 0.01 && later < 0.01, "{even} {later}: velocities count their own way");

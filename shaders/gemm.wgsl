@@ -30,7 +30,6 @@ struct Params {
     y_first: u32,       // first output row of this launch
     origin: u32,        // first input row of the bound window
     dilation: u32,      // y | x << 16
-    insert: u32,        // y | x << 16: 1, or more where zeros are seen between the pixels
     count: u32,         // workgroups that have work
     steps: u32,         // of a sum cut along k: turns of the outer loop in one slice
 }

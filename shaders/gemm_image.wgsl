@@ -1,5 +1,5 @@
 // A is the window matrix of a convolution, never made: row = output pixel, k = (tap, channel) of a channels-last
-// image [batch, height, width, a_stride]. Taps outside the image, or between its pixels, give 0.
+// image [batch, height, width, a_stride]. Taps outside the image give 0.
 struct Row { image: u32, y: i32, x: i32 }
 
 fn row_of(batch: u32, row: u32) -> Row {
@@ -19,12 +19,9 @@ fn row_of(batch: u32, row: u32) -> Row {
 fn tap_of(row: Row, tap: u32) -> Place {
     let ky = tap / params.kernel_width;
     let kx = tap - ky * params.kernel_width;
-    let from_y = row.y + i32(ky * (params.dilation & 0xffffu));
-    let from_x = row.x + i32(kx * (params.dilation >> 16u));
-    let y = from_y / i32(params.insert & 0xffffu);
-    let x = from_x / i32(params.insert >> 16u);
-    let on_pixel = y * i32(params.insert & 0xffffu) == from_y && x * i32(params.insert >> 16u) == from_x;
-    let inside = on_pixel && y >= 0 && y < i32(params.height) && x >= 0 && x < i32(params.width);
+    let y = row.y + i32(ky * (params.dilation & 0xffffu));
+    let x = row.x + i32(kx * (params.dilation >> 16u));
+    let inside = y >= 0 && y < i32(params.height) && x >= 0 && x < i32(params.width);
     let pixel = (row.image + u32(select(0, y, inside)) - select(0u, params.origin, inside)) * params.width
         + u32(select(0, x, inside));
     return Place(params.a_base + select(0u, pixel, inside) * params.a_stride, inside);

@@ -5,6 +5,7 @@
 //! Grouped convolutions (depthwise and those of the EEG networks) run one result per invocation, see `grouped`.
 
 mod grouped;
+mod input_gradient;
 mod weight_gradient;
 
 use super::gemm::{self, Epilogue, Image, Product};
@@ -221,7 +222,6 @@ impl Tensor {
                     stride: window.stride,
                     pad: [top, left],
                     dilation: window.dilation,
-                    insert: [1, 1],
                 };
                 // A pointwise convolution is a plain product.
                 let pointwise = window == Window::padded(0) && weight.kernel == [1, 1];
@@ -274,56 +274,6 @@ impl Tensor {
                 wants[2].then(db).transpose()?,
             ])
         })
-    }
-
-    /// Gradient of x: dy with zeros between its pixels where there was a stride, convolved with the taps in reverse.
-    fn conv2d_dx(&self, weight: &Packed, kernel: [usize; 2], window: Window, dy: &Tensor) -> Result<Tensor> {
-        let &[batch, height, width, channels] = self.shape() else { unreachable!("conv2d has four axes") };
-        let taps = kernel[0] * kernel[1];
-        let outputs = weight.n();
-        let reversed = Packed::reversed(&weight.source()?, [outputs, channels, taps])?;
-        let reach = |axis: usize| (kernel[axis] - 1) * window.dilation[axis];
-        // Zeros in front of dy, or the first pixels of it left out: there the padding held nothing of x.
-        let front = |axis: usize, pad: usize| {
-            let skipped = pad.saturating_sub(reach(axis)).div_ceil(window.stride[axis]);
-            (skipped, reach(axis) + skipped * window.stride[axis] - pad)
-        };
-        let ((skip_y, top), (skip_x, left)) = (front(0, window.padding[0]), front(1, window.padding[2]));
-        if skip_y >= dy.dim(2) || skip_x >= dy.dim(1) {
-            return Tensor::zeros(self.gpu(), self.shape(), dy.dtype());
-        }
-        let dy = match [skip_y, skip_x] {
-            [0, 0] => dy,
-            _ => &dy.narrow(1, skip_y, dy.dim(2) - skip_y)?.narrow(2, skip_x, dy.dim(1) - skip_x)?,
-        };
-        let dx = Tensor::empty(self.gpu(), self.shape(), dy.dtype())?;
-        let image = Image {
-            height: dy.dim(2),
-            width: dy.dim(1),
-            out_height: height,
-            out_width: width,
-            kernel_width: kernel[1],
-            stride: [1, 1],
-            pad: [top, left],
-            dilation: window.dilation,
-            insert: window.stride,
-        };
-        let product = Product {
-            op: "conv2d",
-            a: dy,
-            a_stride: outputs,
-            a_offset: 0,
-            b: &reversed,
-            c: &dx,
-            c_stride: channels,
-            c_offset: 0,
-            m: batch * height * width,
-            batch: 1,
-            image: Some(image),
-            epilogue: Epilogue::default(),
-        };
-        product.run()?;
-        Ok(dx)
     }
 
     /// [batch, samples, channels] -> [batch, out samples, outputs]: PyTorch's `F.conv1d` on channels-last signals,
@@ -538,6 +488,12 @@ mod tests {
             ([2, 3, 4, 5], 6, [1, 1], Window::padded(2)),
             ([1, 5, 4, 4], 3, [2, 2], Window { stride: [2, 3], padding: [4, 1, 3, 9], dilation: [1, 1] }),
             ([1, 1, 1, 4], 3, [1, 1], Window { stride: [1, 1], padding: [0, 0, 3, 0], dilation: [1, 1] }),
+            // Pixels that no window looks at, windows side by side, steps that leave the last pixels out.
+            ([2, 7, 6, 4], 5, [1, 1], Window::strided(2, 0)),
+            ([1, 6, 9, 3], 4, [3, 3], Window::strided(3, 0)),
+            ([1, 11, 10, 4], 3, [2, 3], Window::strided(4, 1)),
+            ([1, 9, 12, 2], 4, [3, 4], Window { stride: [3, 2], padding: [5, 0, 1, 2], dilation: [2, 3] }),
+            ([1, 8, 7, 5], 6, [5, 5], Window::strided(2, 2)),
         ];
         for (shape, outputs, kernel, window) in windows {
             let case = Case { x: shape, outputs, kernel, groups: 1, window };

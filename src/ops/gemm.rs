@@ -68,7 +68,6 @@ params! {
         y_first: u32,
         origin: u32,
         dilation: u32,
-        insert: u32,
         count: u32,
         steps: u32,
     }
@@ -141,8 +140,6 @@ pub(super) struct Image {
     pub stride: [usize; 2],
     pub pad: [usize; 2],
     pub dilation: [usize; 2],
-    /// The image is seen with `insert - 1` zeros between its pixels, as the way back of a stride wants it.
-    pub insert: [usize; 2],
 }
 
 /// A product to run: A where it lies, B in panels, C to be written.
@@ -295,15 +292,14 @@ impl Product<'_> {
         // One image is too large: bands of output rows, each with the input rows its windows touch.
         let kernel_height = self.b.taps / image.kernel_width;
         let band = |y: usize, count: usize| {
-            let top = (y * image.stride[0]).saturating_sub(image.pad[0]) / image.insert[0];
+            let top = (y * image.stride[0]).saturating_sub(image.pad[0]);
             let reach = (y + count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
-            let end = reach.saturating_sub(image.pad[0]).div_ceil(image.insert[0]);
+            let end = reach.saturating_sub(image.pad[0]);
             top.min(image.height - 1)..end.clamp(1, image.height)
         };
         let band_fits = |count: usize| {
             let reach = (count - 1) * image.stride[0] + (kernel_height - 1) * image.dilation[0] + 1;
-            let rows_in = reach.div_ceil(image.insert[0]) + 1;
-            let bytes_in = rows_in.min(image.height) * image.width * self.a_stride * a_size;
+            let bytes_in = reach.min(image.height) * image.width * self.a_stride * a_size;
             bytes_in.max(count * image.out_width * self.c_stride * c_size) as u64 <= limit
         };
         let most = (1..=image.out_height)
@@ -405,7 +401,6 @@ impl Product<'_> {
             stride: [1, 1],
             pad: [0, 0],
             dilation: [1, 1],
-            insert: [1, 1],
         });
         let params = Params {
             m: part.rows as u32,
@@ -435,7 +430,6 @@ impl Product<'_> {
             y_first: part.y_first as u32,
             origin: part.origin as u32,
             dilation: pair(image.dilation),
-            insert: pair(image.insert),
             count: tiles as u32,
             steps: 0,
         };
@@ -620,7 +614,6 @@ mod tests {
                 stride: [1, 1],
                 pad: [ky / 2, kx / 2],
                 dilation: [1, 1],
-                insert: [1, 1],
             };
             let bias_gpu = Tensor::new(gpu, &[n], &bias).unwrap();
             let product = Product {

@@ -7,6 +7,7 @@ use super::{common, flat_groups, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{Launch, Program, Scalar, Variant, Work};
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 impl Tensor {
     /// Axis `i` of the result is axis `axes[i]` of this: [a, b, c] by [2, 0, 1] -> [c, a, b].
@@ -35,6 +36,16 @@ impl Tensor {
         let mut back = vec![0; axes.len()];
         axes.iter().enumerate().for_each(|(at, &axis)| back[axis] = at);
         Ok(y.made_by([self], move |_, dy| Ok([Some(dy.permute(&back)?)])))
+    }
+
+    /// Some rows of a matrix as columns: [rows, columns] -> [columns, some]. No gradient.
+    pub(super) fn turned(&self, some: Range<usize>) -> Result<Tensor> {
+        let _op = self.gpu().op(|| format!("turn {self} rows {some:?}"));
+        let shape = [self.dim(0), some.len()];
+        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+        let from = [1, self.dim(0)];
+        self.move_into(&y, "permute", &shape, (&from, some.start * from[1]), (&[some.len(), 1], 0))?;
+        Ok(y)
     }
 
     /// `len` places of an axis from `start` on: [.., n, ..] -> [.., len, ..].

@@ -4,7 +4,7 @@
 //! dw[tap, i, j] = sum over p of  a[the pixel that p sees through the tap, i] * b[p, j]
 //! ```
 //!
-//! For adapters whose subgroups are 8 wide. A subgroup owns up to 32 rows i by 32 columns j of one tap, over a slice of
+//! For adapters whose subgroups are 8 wide. A subgroup owns up to 32 rows i by 64 columns j of one tap, over a slice of
 //! the pixels: its lanes load a as 8 pixels side by side, spread it by shuffles, and lie across the columns of b. Neither
 //! side is turned, padded or packed before, and windows with steps cost no more than others.
 
@@ -16,8 +16,8 @@ use std::fmt::Write;
 
 /// Invocations of a workgroup: one subgroup.
 const LANES: u32 = 8;
-/// Columns of a tile: a vector of 4 per lane.
-const COLUMNS: usize = 32;
+/// Columns that the lanes of a subgroup cover with a vector of 4 each.
+const ACROSS: usize = 32;
 /// Pixels of a turn.
 const STEP: usize = 8;
 /// Subgroups that keep an adapter's cores busy.
@@ -53,6 +53,8 @@ params! {
 struct Form {
     /// Rows of a tile: 8, 16 or 32.
     rows: usize,
+    /// Vectors of columns per lane: 1, or 2, so that a value of a that was spread serves twice.
+    vectors: usize,
     /// a and b are read 4 channels at once.
     wide: [bool; 2],
     /// Pixels see others through taps; else each sees itself.
@@ -76,7 +78,7 @@ pub(super) struct Taps {
 }
 
 /// Most channels of the narrower side: with more, what it costs to turn and pack for a matrix product is soon earned.
-const NARROW: usize = 256;
+const NARROW: usize = 128;
 
 /// Whether an adapter is served by this kernel, and these fit it: a `[.., rows]` and b `[.., columns]` of one type.
 pub(super) fn serves(a: &Tensor, b: &Tensor, n_taps: usize) -> bool {
@@ -100,10 +102,11 @@ pub(super) fn product(op: &str, a: &Tensor, b: &Tensor, taps: Option<&Taps>) -> 
     let n_taps = taps.map_or(1, |taps| taps.kernel[0] * taps.kernel[1]);
     let form = Form {
         rows: [8, 16].into_iter().find(|&tile| rows <= tile).unwrap_or(32),
+        vectors: if columns > ACROSS { 2 } else { 1 },
         wide: [rows, columns].map(|channels| channels.is_multiple_of(4)),
         image: taps.is_some(),
     };
-    let (tiles_a, tiles_b) = (rows.div_ceil(form.rows), columns.div_ceil(COLUMNS));
+    let (tiles_a, tiles_b) = (rows.div_ceil(form.rows), columns.div_ceil(form.vectors * ACROSS));
     let tiles = n_taps * tiles_a * tiles_b;
     let part = n_taps * rows * columns;
     // As many slices as busy the cores; more only where an invocation would turn too often.
@@ -150,7 +153,11 @@ impl Form {
     fn program(self, scalar: Scalar, generate: &dyn Fn() -> String) -> Program<'_> {
         let variant = Variant { scalar, width: 1, workgroup: LANES };
         let wide = self.wide.map(u64::from);
-        let form = self.rows as u64 | wide[0] << 8 | wide[1] << 9 | u64::from(self.image) << 10;
+        let form = self.rows as u64
+            | (self.vectors as u64) << 12
+            | wide[0] << 8
+            | wide[1] << 9
+            | u64::from(self.image) << 10;
         Program::generated("outer", "product", variant, form, generate)
     }
 
@@ -198,13 +205,14 @@ impl Form {
              \x20   var rest = index / params.taps;\n\
              \x20   let first_a = rest % params.tiles_a * {}u;\n\
              \x20   rest /= params.tiles_a;\n\
-             \x20   let column = rest % params.tiles_b * {COLUMNS}u + 4u * lane;\n\
+             \x20   let column = rest % params.tiles_b * {}u + 4u * lane;\n\
              \x20   let slice = rest / params.tiles_b;\n\
              \x20   let end = min((slice + 1u) * params.chunk, params.pixels);",
-            self.rows
+            self.rows,
+            self.vectors * ACROSS
         ));
-        for row in 0..self.rows {
-            line(format!("    var c{row} = vec4<f32>();"));
+        for (row, v) in self.sums() {
+            line(format!("    var c{row}_{v} = vec4<f32>();"));
         }
         line(format!("    for (var p = slice * params.chunk; p < end; p += {STEP}u) {{"));
         line(match self.image {
@@ -222,33 +230,47 @@ impl Form {
             ));
         }
         for k in 0..STEP {
-            line(format!("        let b{k} = read_b(min(p + {k}u, end - 1u), column);"));
+            for v in 0..self.vectors {
+                let from = v * ACROSS;
+                line(format!("        let b{k}_{v} = read_b(min(p + {k}u, end - 1u), column + {from}u);"));
+            }
         }
         for row in 0..self.rows {
             let axis = ["x", "y", "z", "w"][row % 4];
-            let terms: Vec<_> =
-                (0..STEP).map(|k| format!("subgroupShuffle(a{}.{axis}, {k}u) * b{k}", row / 4)).collect();
-            line(format!("        c{row} = c{row} + {};", terms.join(" + ")));
+            for k in 0..STEP {
+                line(format!("        let s{row}_{k} = subgroupShuffle(a{}.{axis}, {k}u);", row / 4));
+            }
+            for v in 0..self.vectors {
+                let terms: Vec<_> = (0..STEP).map(|k| format!("s{row}_{k} * b{k}_{v}")).collect();
+                line(format!("        c{row}_{v} = c{row}_{v} + {};", terms.join(" + ")));
+            }
         }
         line(
             "    }\n\
              \x20   let part = (slice * params.taps + tap) * params.rows;"
                 .to_string(),
         );
-        for row in 0..self.rows {
+        for (row, v) in self.sums() {
             line(format!(
                 "    if (first_a + {row}u < params.rows) {{\n\
-                 \x20       let at = (part + first_a + {row}u) * params.columns + column;"
+                 \x20       let first = column + {}u;\n\
+                 \x20       let at = (part + first_a + {row}u) * params.columns + first;",
+                v * ACROSS
             ));
             for (k, axis) in ["x", "y", "z", "w"].into_iter().enumerate() {
                 line(format!(
-                    "        if (column + {k}u < params.columns) {{ parts[at + {k}u] = c{row}.{axis}; }}"
+                    "        if (first + {k}u < params.columns) {{ parts[at + {k}u] = c{row}_{v}.{axis}; }}"
                 ));
             }
             line("    }".to_string());
         }
         line("}".to_string());
         w
+    }
+
+    /// Row and vector of each sum.
+    fn sums(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.rows).flat_map(move |row| (0..self.vectors).map(move |v| (row, v)))
     }
 }
 
@@ -294,9 +316,9 @@ mod tests {
 
     #[test]
     fn shader_twin() {
-        for (rows, image) in [(8, false), (16, true), (32, true)] {
+        for (rows, vectors, image) in [(8, 1, false), (16, 1, true), (32, 2, true)] {
             for wide in [[true, true], [false, true], [true, false], [false, false]] {
-                let form = Form { rows, wide, image };
+                let form = Form { rows, vectors, wide, image };
                 let generate = || form.text();
                 for scalar in [Scalar::F32, Scalar::F16] {
                     let text = form.program(scalar, &generate).text(true);

@@ -65,6 +65,8 @@ pub(super) struct Walk {
 
 /// Axes a shader walks.
 const MAX_AXES: usize = 6;
+/// Tiles of four cells whose rows fill a line of a cache.
+const BESIDE: usize = 4;
 
 impl Walk {
     /// A walk over `axes`, outermost first, none empty.
@@ -139,6 +141,14 @@ impl Walk {
             } else {
                 axis.steps = axis.steps.map(|step| step / 4);
             }
+        }
+        // Tiles beside each other in the first tensor come one after the other: together they read its whole lines.
+        let outer = tiles.axes[across];
+        let beside =
+            [BESIDE, BESIDE / 2].into_iter().find(|&n| outer.size > n && outer.size.is_multiple_of(n));
+        if let Some(n) = beside.filter(|_| tiles.axes.len() < MAX_AXES) {
+            tiles.axes[across] = Axis { size: outer.size / n, steps: outer.steps.map(|step| step * n) };
+            tiles.axes.insert(0, Axis { size: n, steps: outer.steps });
         }
         Some(tiles)
     }

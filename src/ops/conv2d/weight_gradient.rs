@@ -62,7 +62,9 @@ impl Tensor {
         let pixels = x.len() / channels;
         let n = pixels.next_multiple_of(4);
         let pitch = (n + shift(taps - 1)).next_multiple_of(4);
-        let rows = x.reshape(&[pixels, channels])?.pad(&[(0, pitch + 4 - pixels), (0, 0)])?;
+        // A single tap is not shifted.
+        let most_rest = if taps > 1 { 3 } else { 0 };
+        let rows = x.reshape(&[pixels, channels])?.pad(&[(0, pitch + most_rest - pixels), (0, 0)])?;
         let dy = dy.reshape(&[pixels, outputs])?.pad(&[(0, n - pixels), (0, 0)])?;
         // A single channel needs no turning, and a row of taps is a product by itself: its rows lie a pixel apart.
         let limit = self.gpu().facts().limits.binding_bytes;
@@ -72,7 +74,7 @@ impl Tensor {
             for tap in 0..taps {
                 let rest = shift(tap) % 4;
                 if turned[rest].is_none() {
-                    turned[rest] = Some(rows.narrow(0, rest, pitch)?.permute(&[1, 0])?);
+                    turned[rest] = Some(rows.turned(rest..rest + pitch)?);
                 }
             }
         }

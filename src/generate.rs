@@ -31,7 +31,7 @@ use crate::gpu::Gpu;
 use crate::media::{Frames, frames::Rounding};
 use crate::models::{Halves, Seq2SeqConfig, UNet, UNetConfig, Vae, VaeConfig};
 use crate::nn::{self, Precision, Weights};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -173,7 +173,11 @@ pub enum Stage {
     Decoding,
 }
 
+/// Steps after which a sampler remembers as much as it ever will.
+const FEW_STEPS: usize = 5;
+
 /// A run about to start: sizes, walk and need are known, nothing is loaded.
+#[derive(Clone)]
 pub struct Run {
     gpu: Gpu,
     folder: Folder,
@@ -201,10 +205,12 @@ impl Run {
             None => SchedulerConfig::stable_diffusion(),
         };
         let scheduler = settings.scheduler.clone().unwrap_or(config.sampler().unwrap_or("ddim").to_string());
-        let plan = diffusion::plan(&scheduler, &config, settings.num_inference_steps, settings.eta)?;
+        let walk = |steps| diffusion::plan(&scheduler, &config, steps, settings.eta);
+        let plan = walk(settings.num_inference_steps)?;
+        let few = walk(settings.num_inference_steps.min(FEW_STEPS))?;
         let need = Need { weights: 0, peak: 0 };
         let mut run = Run { gpu: gpu.clone(), folder, settings, sizes, plan, scheduler, need, unet, vae };
-        run.need = run.reckon()?;
+        run.need = run.reckon(few)?;
         Ok(run)
     }
 
@@ -238,8 +244,8 @@ impl Run {
         &self.folder
     }
 
-    /// Runs one step and one decode on a plan: the same code, no memory.
-    fn reckon(&self) -> Result<Need> {
+    /// Runs a few steps and one decode on a plan: the same code, no memory.
+    fn reckon(&self, few: diffusion::Plan) -> Result<Need> {
         let plan = self.gpu.planner();
         let load = |part: Part| -> Result<Weights> {
             let checkpoint = Arc::new(self.folder.checkpoint(part)?);
@@ -249,17 +255,11 @@ impl Run {
         let vae = Vae::load(&load(Part::Vae)?, &self.vae, Halves::Decoder)?;
         let weights = plan.memory().live;
         let batch = self.settings.batch_size;
-        let guided = if self.settings.guidance_scale > 1.0 { 2 } else { 1 };
-        let Sizes { num_frames, latent_height, latent_width, latent_channels, .. } = self.sizes;
-        let shape = [batch * num_frames, latent_height, latent_width, latent_channels];
-        let x = Tensor::empty(&plan, &shape, DType::F32)?;
-        let tokens = conditions::tokens(&self.folder)?;
-        let shape = [guided * batch, tokens, self.unet.cross_attention_dim];
-        let text = Tensor::empty(&plan, &shape, unet.dtype())?;
-        let first = diffusion::plan("ddim", &SchedulerConfig::stable_diffusion(), 1, 0.0)?;
-        let guidance = Guidance { scale: self.settings.guidance_scale, text: &text };
-        let x = denoise(&unet, &first, x, &guidance, num_frames, None, &mut |_| Ok(()))?;
-        self.decode(&vae, &x.narrow(0, 0, num_frames)?)?;
+        let conditions = Conditions::planned(&self.folder, &self.settings, &self.sizes, batch)?;
+        let run = Run { gpu: plan.clone(), plan: few, ..self.clone() };
+        let clips: Vec<usize> = (0..batch).collect();
+        let x = run.denoise_batch(&unet, &conditions, &clips, &AtomicBool::new(false), &mut |_| {})?;
+        self.decode(&vae, &x.narrow(0, 0, self.sizes.num_frames)?)?;
         let peak = plan.memory().peak_reserved.max(conditions::need(&plan, &self.folder, &self.settings)?);
         Ok(Need { weights, peak })
     }

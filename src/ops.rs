@@ -245,7 +245,7 @@ mod tests {
 
     fn conv(gpu: &Gpu) -> Tensor {
         let x = Tensor::empty(gpu, &[1, 8, 8, 4], DType::F32).unwrap();
-        let weight = ConvWeight::planned(gpu, [8, 4, 3, 3], 1, false).unwrap();
+        let weight = ConvWeight::planned(gpu, [8, 4, 3, 3], 1, SourceType::F32, false).unwrap();
         x.conv2d(&weight, Window::padded(1), Epilogue::default()).unwrap()
     }
 

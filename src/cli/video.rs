@@ -218,7 +218,6 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         Some(eeg) => Conditions::from_eeg(&gpu, run.folder(), run.settings(), eeg)?,
         None => Conditions::from_prompts(&gpu, run.folder(), run.settings(), &args.prompt)?,
     };
-    gpu.trim()?;
 
     let mut report = Report::new(args, &merged, &run, &gpu, eeg.as_ref());
     let mut firsts: Vec<Frames> = Vec::new();

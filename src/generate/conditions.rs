@@ -2,13 +2,13 @@
 //! run over all clips, and let go before the denoiser comes.
 
 use super::text::encode_texts;
-use super::{Folder, Part, Settings};
+use super::{Folder, Part, Settings, Sizes};
 use crate::data::{EegInput, Inputs};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{
-    ClipTextConfig, EegConfig, Frames, SemanticInput, SemanticModel, SemanticModelConfig, Seq2Seq,
+    ClipText, ClipTextConfig, EegConfig, Frames, SemanticInput, SemanticModel, SemanticModelConfig, Seq2Seq,
     Seq2SeqConfig, eeg_model, takes_features,
 };
 use crate::nn::{self, Precision, Weights};
@@ -41,17 +41,17 @@ impl Conditions {
     /// Errors: features, channels or samples that a part does not take, by name; as [`nn::open`].
     pub fn from_eeg(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segments) -> Result<Conditions> {
         let text = match folder.has(Part::Semantic) && !settings.without_semantic {
-            true => Some(embeddings(gpu, folder, settings, eeg)?),
+            true => Some(alone(gpu, || embeddings(gpu, folder, settings, eeg))?),
             false => None,
         };
         let (mut latents, mut motion) = (None, None);
         if folder.has(Part::Seq2seq) && !settings.without_seq2seq {
-            latents = Some(predicted_latents(gpu, folder, settings, eeg)?);
+            latents = Some(alone(gpu, || predicted_latents(gpu, folder, settings, eeg))?);
             if folder.has(Part::Dynamics) && !settings.without_dana {
-                motion = Some(predicted_motion(gpu, folder, settings, eeg)?);
+                motion = Some(alone(gpu, || predicted_motion(gpu, folder, settings, eeg))?);
             }
         }
-        let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
+        let (tokens, width, unconditional) = alone(gpu, || unconditional(gpu, folder, settings))?;
         if let Some(([t, w], _)) = &text
             && [*t, *w] != [tokens, width]
         {
@@ -72,8 +72,8 @@ impl Conditions {
         settings: &Settings,
         prompts: &[String],
     ) -> Result<Conditions> {
-        let (tokens, width, unconditional) = unconditional(gpu, folder, settings)?;
-        let (_, text) = encode(gpu, folder, settings.precision(), prompts)?;
+        let (tokens, width, unconditional) = alone(gpu, || unconditional(gpu, folder, settings))?;
+        let (_, text) = alone(gpu, || encode(gpu, folder, settings.precision(), prompts))?;
         Ok(Conditions {
             n_clips: prompts.len(),
             tokens,
@@ -82,6 +82,28 @@ impl Conditions {
             text: Some(text),
             latents: None,
             motion: None,
+        })
+    }
+
+    /// Of so many clips, all zeros, with what the folder and the settings will give: for a plan.
+    pub(super) fn planned(
+        folder: &Folder,
+        settings: &Settings,
+        sizes: &Sizes,
+        n_clips: usize,
+    ) -> Result<Conditions> {
+        let (tokens, width) = embedding_shape(folder)?;
+        let shape = [sizes.num_frames, sizes.latent_height, sizes.latent_width, sizes.latent_channels];
+        let zeros = || vec![0.0; n_clips * shape.iter().product::<usize>()];
+        let has_latents = folder.has(Part::Seq2seq) && !settings.without_seq2seq;
+        Ok(Conditions {
+            n_clips,
+            tokens,
+            width,
+            unconditional: vec![0.0; tokens * width],
+            text: Some(vec![0.0; n_clips * tokens * width]),
+            latents: has_latents.then(|| (shape, zeros())),
+            motion: (has_latents && !settings.without_dana).then(|| vec![Motion::Fast; n_clips]),
         })
     }
 
@@ -152,7 +174,30 @@ pub(super) fn need(plan: &Gpu, folder: &Folder, settings: &Settings) -> Result<u
         let x = Tensor::empty(weights.gpu(), &shape, weights.dtype())?;
         Seq2Seq::load(weights, &config)?.forward(&x).map(drop)
     })?;
+    part(Part::Dynamics, &|weights, _| {
+        let file = folder.config(Part::Dynamics)?;
+        let config = EegConfig::new(&file)?;
+        let shape = match takes_features(file.architecture()?) {
+            true => vec![BATCH, config.n_features],
+            false => vec![BATCH, config.n_chans, config.n_times],
+        };
+        let x = Tensor::empty(weights.gpu(), &shape, weights.dtype())?;
+        eeg_model(weights, &file)?.forward(&[&x]).map(drop)
+    })?;
+    part(Part::TextEncoder, &|weights, _| {
+        let config = ClipTextConfig::new(&folder.config(Part::TextEncoder)?)?;
+        let ids = vec![0; BATCH * config.max_position_embeddings];
+        ClipText::load(weights, &config)?.forward(&ids, BATCH).map(drop)
+    })?;
     Ok(most)
+}
+
+/// Runs one part, then gives back what it held: parts come one after the other, and the most that one takes is what was
+/// told.
+fn alone<T>(gpu: &Gpu, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let made = run()?;
+    gpu.trim()?;
+    Ok(made)
 }
 
 /// Features or windows through the semantic predictor, a clip's windows averaged: [clips, tokens, width].
@@ -334,17 +379,19 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
 const NO_TEXT: &str =
     "has neither negative.safetensors nor text_encoder and tokenizer; one of them is needed";
 
-/// Tokens of the embedding that steers the denoiser.
-pub(super) fn tokens(folder: &Folder) -> Result<usize> {
+/// Tokens and width of the embedding that steers the denoiser.
+fn embedding_shape(folder: &Folder) -> Result<(usize, usize)> {
     let Some(path) = folder.file("negative.safetensors") else {
         return match folder.has(Part::TextEncoder) {
-            true => Ok(encoding(folder)?.0),
+            true => encoding(folder),
             false => Err(Error::format(folder.path(), NO_TEXT)),
         };
     };
     let file = Checkpoint::open(&path)?;
-    let tokens = file.views().next().and_then(|view| view.shape.iter().rev().nth(1).copied());
-    tokens.ok_or_else(|| Error::format(&path, "wanted a tensor [tokens, width]"))
+    match file.views().next().map(|view| view.shape) {
+        Some(&[tokens, width] | &[1, tokens, width]) => Ok((tokens, width)),
+        other => Err(Error::format(&path, format!("wanted a tensor [tokens, width], got {other:?}"))),
+    }
 }
 
 /// Tokens and width of a prompt's embedding.

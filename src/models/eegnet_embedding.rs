@@ -22,17 +22,9 @@ const POOLS: [Stage; 2] = [[4, 4], [8, 8]];
 /// Usual width of the vector.
 const EMB_DIM: usize = 128;
 
-/// Filters in time, a norm, filters over channels.
-enum Filters {
-    /// As one, where they learn: many times less work than layer by layer.
-    Joined(FilterBank),
-    /// Layer by layer, as the planner counts them.
-    Layers { temporal: Conv2d, norm: BatchNorm, spatial: Conv2d },
-}
-
 /// Filters in time, depthwise over channels, separable in time; a linear layer.
 pub struct EegNetEmbedding {
-    filters: Filters,
+    filters: FilterBank,
     norm2: BatchNorm,
     separable: Conv2d,
     pointwise: Conv2d,
@@ -67,16 +59,8 @@ impl EegNetEmbedding {
             has_bias: false,
         };
         let [temporal, norm1, spatial] = ["block_1.1", "block_1.2", "block_2.0"].map(|name| weights.at(name));
-        let filters = match weights.training() {
-            Some(_) => Filters::Joined(FilterBank::load(&temporal, Some(&norm1), &spatial, sizes)?),
-            None => Filters::Layers {
-                temporal: conv("block_1.1", 1, F1, [1, 64], 1, [31, 32])?,
-                norm: norm("block_1.2", F1)?,
-                spatial: conv("block_2.0", F1, wide, [config.n_chans, 1], F1, [0, 0])?,
-            },
-        };
         Ok(EegNetEmbedding {
-            filters,
+            filters: FilterBank::load(&temporal, Some(&norm1), &spatial, sizes)?,
             norm2: norm("block_2.1", wide)?,
             separable: conv("block_3.1", wide, wide, [1, 16], wide, [7, 8])?,
             pointwise: conv("block_3.2", wide, F2, [1, 1], 1, [0, 0])?,
@@ -91,13 +75,7 @@ impl EegNetEmbedding {
     pub fn forward(&self, eeg: &Tensor) -> Result<Tensor> {
         let pool =
             |x: Tensor, [kernel, step]: Stage| self.drop.forward(&x.avg_pool2d([1, kernel], [1, step])?);
-        let x = match &self.filters {
-            Filters::Joined(bank) => bank.forward(self.config.window("MyEEGNet_embedding", eeg)?)?,
-            Filters::Layers { temporal, norm, spatial } => {
-                let x = temporal.forward(&self.config.image("MyEEGNet_embedding", eeg)?)?;
-                spatial.forward(&norm.forward(&x)?)?
-            }
-        };
+        let x = self.filters.forward(self.config.window("MyEEGNet_embedding", eeg)?)?;
         let x = pool(self.norm2.forward(&x)?.elu()?, POOLS[0])?;
         let x = self.pointwise.forward(&self.separable.forward(&x)?)?;
         let x = pool(self.norm3.forward(&x)?.elu()?, POOLS[1])?;

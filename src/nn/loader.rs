@@ -287,11 +287,11 @@ impl Weights {
         let sizes = [rows.len(), inputs, 1];
         let view = self.view(name, &shape)?;
         let eight = self.eight && self.shared.precision == Precision::Int8;
-        self.source(view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
+        self.source(name, view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
             Some(bytes) if eight => Packed::quantized(self.gpu(), [sizes[0], inputs], kind, bytes),
             None if eight => Packed::planned_int8(self.gpu(), [sizes[0], inputs]),
             Some(bytes) => Packed::from_bytes(self.gpu(), sizes, kind, bytes, self.half(name)),
-            None => Packed::planned(self.gpu(), sizes, self.half(name)),
+            None => Packed::planned(self.gpu(), sizes, kind, self.half(name)),
         })
     }
 
@@ -306,9 +306,9 @@ impl Weights {
         }
         let count = shape.iter().product();
         let view = self.view(name, &shape)?;
-        self.source(view, 0..count, |kind, bytes| match bytes {
+        self.source(name, view, 0..count, |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), shape, groups, kind, bytes, self.half(name)),
-            None => ConvWeight::planned(self.gpu(), shape, groups, self.half(name)),
+            None => ConvWeight::planned(self.gpu(), shape, groups, kind, self.half(name)),
         })
     }
 
@@ -326,9 +326,9 @@ impl Weights {
             return ConvWeight::from_tensor(&weight.cast(self.dtype())?, 1);
         }
         let view = self.view(name, &shape)?;
-        self.source(view, 0..shape.iter().product(), |kind, bytes| match bytes {
+        self.source(name, view, 0..shape.iter().product(), |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), flat, 1, kind, bytes, self.half(name)),
-            None => ConvWeight::planned(self.gpu(), flat, 1, self.half(name)),
+            None => ConvWeight::planned(self.gpu(), flat, 1, kind, self.half(name)),
         })
     }
 
@@ -375,11 +375,19 @@ impl Weights {
     /// Hands a range of a tensor's values to `make` as they lie in the file; f64 is rounded first.
     fn source<T>(
         &self,
+        name: &str,
         view: Option<View>,
         values: Range<usize>,
         make: impl FnOnce(SourceType, Option<&[u8]>) -> Result<T>,
     ) -> Result<T> {
-        let Some(view) = view else { return make(SourceType::F32, None) };
+        let Some(view) = view else {
+            let kind = self.in_file(name).map_or(SourceType::F32, |view| match view.dtype {
+                Dtype::F16 => SourceType::F16,
+                Dtype::BF16 => SourceType::BF16,
+                _ => SourceType::F32,
+            });
+            return make(kind, None);
+        };
         let kind = match view.dtype {
             Dtype::F32 => SourceType::F32,
             Dtype::F16 => SourceType::F16,

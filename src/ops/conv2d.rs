@@ -152,11 +152,17 @@ impl ConvWeight {
         Ok(ConvWeight { outputs, channels: per_group * groups, kernel: [kernel_y, kernel_x], form })
     }
 
-    /// Weights without content, for a plan.
-    pub fn planned(gpu: &Gpu, shape: [usize; 4], groups: usize, half: bool) -> Result<ConvWeight> {
+    /// From bytes that are not there, for a plan.
+    pub fn planned(
+        gpu: &Gpu,
+        shape: [usize; 4],
+        groups: usize,
+        kind: SourceType,
+        half: bool,
+    ) -> Result<ConvWeight> {
         let [outputs, per_group, kernel_y, kernel_x] = shape;
         let form = if groups == 1 {
-            Form::Packed(Packed::planned(gpu, [outputs, per_group, kernel_y * kernel_x], half)?)
+            Form::Packed(Packed::planned(gpu, [outputs, per_group, kernel_y * kernel_x], kind, half)?)
         } else {
             let weight = Tensor::empty(gpu, &[kernel_y, kernel_x, per_group, outputs], DType::F32)?;
             Form::Grouped { weight, groups }

@@ -267,7 +267,7 @@ mod tests {
         if plain.facts().class == crate::gpu::Class::Software {
             let plan = plain.planner();
             let x = Tensor::empty(&plan, &[12, 4_000_000], DType::F32).unwrap();
-            let packed = Packed::planned(&plan, [5, 4_000_000, 1], false).unwrap();
+            let packed = Packed::planned(&plan, [5, 4_000_000, 1], SourceType::F32, false).unwrap();
             assert!(x.linear(&packed, Epilogue::default()).is_err());
         }
     }

@@ -150,13 +150,30 @@ impl Packed {
     /// Errors: [`Error::Shape`] when the bytes do not fit the sizes, [`Error::Limit`] when memory is out.
     pub fn from_bytes(
         gpu: &Gpu,
-        [n, channels, taps]: [usize; 3],
+        sizes: [usize; 3],
         kind: SourceType,
         bytes: &[u8],
         half: bool,
     ) -> Result<Packed> {
+        Packed::from_source(gpu, sizes, kind, Some(bytes), half)
+    }
+
+    /// The same of bytes that are not there, for a plan: what packing holds for a while is counted, too.
+    pub fn planned(gpu: &Gpu, sizes: [usize; 3], kind: SourceType, half: bool) -> Result<Packed> {
+        Packed::from_source(gpu, sizes, kind, None, half)
+    }
+
+    fn from_source(
+        gpu: &Gpu,
+        [n, channels, taps]: [usize; 3],
+        kind: SourceType,
+        bytes: Option<&[u8]>,
+        half: bool,
+    ) -> Result<Packed> {
         let row = channels * taps;
-        if n_elements(&[n, row])? * kind.bytes() != bytes.len() {
+        if let Some(bytes) = bytes
+            && n_elements(&[n, row])? * kind.bytes() != bytes.len()
+        {
             let detail = format!("[{n}, {channels}, {taps}] is not {} bytes of {kind:?}", bytes.len());
             return Err(Error::shape("weights", detail));
         }
@@ -174,19 +191,17 @@ impl Packed {
             for first in (segment.panel_first..last).step_by(piece_panels) {
                 let panels = piece_panels.min(last - first);
                 let columns = first * packed.panel..((first + panels) * packed.panel).min(n);
-                let source = &bytes[columns.start * row_bytes..columns.end * row_bytes];
-                let staged = stage(gpu, source)?;
+                let source = columns.start * row_bytes..columns.end * row_bytes;
+                let staged = match bytes {
+                    Some(bytes) => stage(gpu, &bytes[source])?,
+                    None => Tensor::empty(gpu, &[source.len().div_ceil(4)], DType::U32)?,
+                };
                 let (panel, kind) = (packed.panel, kind as u32);
                 let form = Form { n, taps, channels, panel, stored, kind, strides, batch: 1 };
                 segment.pack(gpu, &staged.binding(), 0, first, panels, &form)?;
             }
         }
         Ok(packed)
-    }
-
-    /// Panels without content, for a plan.
-    pub fn planned(gpu: &Gpu, [n, channels, taps]: [usize; 3], half: bool) -> Result<Packed> {
-        Packed::new(gpu, [n, channels, taps], Stored::halved(half), 1, true)
     }
 
     /// Columns, k and their panels of signed bytes, packed; see `quantize.rs`.

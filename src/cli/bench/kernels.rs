@@ -14,7 +14,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Trace};
-use crate::ops::{Epilogue, Packed};
+use crate::ops::{Epilogue, Packed, SourceType};
 use crate::plot::scene::FileKind;
 use crate::tensor::{DType, Tensor};
 use serde_json::json;
@@ -181,7 +181,11 @@ fn reference(gpu: &Gpu, dtype: Float) -> Result<Trace> {
     let sizes: &[usize] = if gpu.facts().class == Class::Discrete { &[1024, 4096] } else { &[1024] };
     let mut inputs = Vec::new();
     for &n in sizes {
-        inputs.push((n, Tensor::empty(&plan, &[n, n], dtype)?, Packed::planned(&plan, [n, n, 1], half)?));
+        inputs.push((
+            n,
+            Tensor::empty(&plan, &[n, n], dtype)?,
+            Packed::planned(&plan, [n, n, 1], SourceType::F32, half)?,
+        ));
     }
     let listener = plan.listen()?;
     for (n, x, weight) in &inputs {

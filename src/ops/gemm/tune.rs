@@ -4,7 +4,7 @@ use super::choice::{self, Choice};
 use super::{Epilogue, KERNELS, Product, trial};
 use crate::error::Result;
 use crate::gpu::{Class, Gpu, Tuning};
-use crate::ops::pack::Packed;
+use crate::ops::pack::{Packed, SourceType};
 use crate::tensor::{DType, Tensor};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ fn best_of(gpu: &Gpu, [m, n, k]: [usize; 3], half: bool) -> Result<(String, Choi
         a: &a,
         a_stride: k,
         a_offset: 0,
-        b: &Packed::planned(gpu, [n, k, 1], half)?,
+        b: &Packed::planned(gpu, [n, k, 1], SourceType::F32, half)?,
         c: &c,
         c_stride: n,
         c_offset: 0,

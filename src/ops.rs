@@ -243,18 +243,22 @@ mod tests {
     use crate::gpu::{Op, Options};
     use crate::testing::gpu_with;
 
-    fn conv(gpu: &Gpu) -> Tensor {
+    fn weight(gpu: &Gpu) -> ConvWeight {
+        ConvWeight::planned(gpu, [8, 4, 3, 3], 1, SourceType::F32, false).unwrap()
+    }
+
+    fn conv(gpu: &Gpu, weight: &ConvWeight) -> Tensor {
         let x = Tensor::empty(gpu, &[1, 8, 8, 4], DType::F32).unwrap();
-        let weight = ConvWeight::planned(gpu, [8, 4, 3, 3], 1, SourceType::F32, false).unwrap();
-        x.conv2d(&weight, Window::padded(1), Epilogue::default()).unwrap()
+        x.conv2d(weight, Window::padded(1), Epilogue::default()).unwrap()
     }
 
     #[test]
     fn a_plan_leaves_a_trace_of_ops() {
         let plan = Gpu::plan();
+        let weight = weight(&plan);
         let listener = plan.listen().unwrap();
         for _ in 0..3 {
-            let y = conv(&plan);
+            let y = conv(&plan, &weight);
             y.silu().unwrap();
             Tensor::concat(&[&y, &y], 0).unwrap();
         }
@@ -269,7 +273,7 @@ mod tests {
         assert!(trace.ops[0].resources[0].is_input && trace.ops[0].spans.is_empty());
         assert!(trace.programs.iter().all(|program| program.text().contains(program.entry())));
         // Nobody listens any more.
-        conv(&plan);
+        conv(&plan, &weight);
         assert_eq!(plan.listen().unwrap().finish().unwrap().ops.len(), 0);
         let first = plan.listen().unwrap();
         assert!(plan.listen().is_err(), "one trace at a time");
@@ -282,8 +286,9 @@ mod tests {
         for options in [Options::default(), Options { without_immediates: true, ..Default::default() }] {
             let Some(gpu) = gpu_with(options) else { return };
             let plan = gpu.planner();
+            let weight = weight(&plan);
             let listener = plan.listen().unwrap();
-            let y = conv(&plan);
+            let y = conv(&plan, &weight);
             y.group_norm(
                 2,
                 &y.reshape(&[512]).unwrap().narrow(0, 0, 8).unwrap(),

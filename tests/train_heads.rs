@@ -171,6 +171,41 @@ fn motion_is_learnt() {
 }
 
 #[test]
+fn a_sweep_in_parts_is_the_sweep() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let work = TempDir::new().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| work.path().join(name));
+    let few = ["--model", "MLP", "--steps", "6", "--validation-steps", "3", "--subjects", "all"];
+    let sweep = |output: &Path, more: &[&str]| {
+        train("dynamics", output, &[&few[..], &["--seeds", "0,1"], more].concat())
+    };
+    sweep(&whole, &[]).assert().success();
+    sweep(&parts, &["--shard", "1/2"]).assert().success();
+    assert!(!parts.join("sub1-seed0").exists());
+    // What Slurm says is heard; what is finished stays.
+    let slurm =
+        [("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "5")];
+    sweep(&parts, &[]).envs(slurm).assert().success();
+    sweep(&parts, &[]).assert().success();
+    same(&whole, &parts);
+    let table = std::fs::read_to_string(whole.join("runs.csv")).unwrap();
+    let runs: Vec<_> = table.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(runs, ["run", "sub1-seed0", "sub1-seed1"]);
+    let weights = |run: &str| std::fs::read(whole.join(run).join("dynamics/model.safetensors")).unwrap();
+    assert_ne!(weights("sub1-seed0"), weights("sub1-seed1"));
+    // A run alone is the sweep's.
+    let alone = work.path().join("alone");
+    train("dynamics", &alone, &[&few[..6], &["--seed", "1"]].concat()).assert().success();
+    same(&whole.join("sub1-seed1"), &alone);
+    refused(&mut train("dynamics", &alone, &["--shard", "0/2"]), 2, "one run has no parts");
+    refused(&mut sweep(&whole, &["--batch-size", "5"]), 3, "run of other settings");
+    let twice = ["--subjects", "sub1,sub1"];
+    refused(&mut train("dynamics", &alone, &twice), 2, "named twice");
+}
+
+#[test]
 fn what_is_trained_decodes_clips() {
     let Some(gpu) = common::gpu() else { return };
     let work = TempDir::new().unwrap();

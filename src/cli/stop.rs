@@ -2,13 +2,20 @@
 //! second ends the process at once.
 
 use crate::error::{Error, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-/// From here on Ctrl-C raises the flag that is returned. Once per process.
+/// Who listens, once somebody does: a process takes one handler.
+static LISTENS: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+/// From here on Ctrl-C raises the flag that is returned, the same one each time.
 ///
 /// Errors: [`Error::Setting`] when the system takes no handler.
 pub(super) fn watch(quiet: bool) -> Result<Arc<AtomicBool>> {
+    let mut listens = LISTENS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(stopped) = &*listens {
+        return Ok(stopped.clone());
+    }
     let stopped = Arc::new(AtomicBool::new(false));
     let raised = stopped.clone();
     ctrlc::set_handler(move || {
@@ -20,6 +27,7 @@ pub(super) fn watch(quiet: bool) -> Result<Arc<AtomicBool>> {
         }
     })
     .map_err(|error| Error::setting("Ctrl-C", format!("cannot be listened to: {error}")))?;
+    *listens = Some(stopped.clone());
     Ok(stopped)
 }
 

@@ -10,6 +10,7 @@ mod pictures;
 mod report;
 mod semantic;
 mod seq2seq;
+mod sweep;
 mod vae;
 mod video;
 
@@ -26,6 +27,7 @@ Examples:
   mindreel train semantic --data sim --text texts.safetensors --output runs/semantic
   mindreel train seq2seq --data sim --vae runs/vae/model --output runs/seq2seq
   mindreel train dynamics --data sim --output runs/dynamics
+  mindreel train semantic --data SEED-DV --text t.safetensors --output runs/everybody --subjects all --shard 0/4
   mindreel train clip-classifier --data sim --output runs/judge
   mindreel train report runs/all                             tables and pictures of what is finished";
 
@@ -56,12 +58,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
-        What::Vae(args) => vae::run(args, shell),
-        What::Video(args) => video::run(args, shell),
-        What::Semantic(args) => semantic::run(args, shell),
-        What::Seq2seq(args) => seq2seq::run(args, shell),
-        What::Dynamics(args) => dynamics::run(args, shell),
-        What::ClipClassifier(args) => clip_classifier::run(args, shell),
+        What::Vae(args) => sweep::run(&**args, shell),
+        What::Video(args) => sweep::run(&**args, shell),
+        What::Semantic(args) => sweep::run(&**args, shell),
+        What::Seq2seq(args) => sweep::run(&**args, shell),
+        What::Dynamics(args) => sweep::run(&**args, shell),
+        What::ClipClassifier(args) => sweep::run(&**args, shell),
         What::Report(args) => report::run(args, shell),
         What::Chain(args) => chain::run(args, shell),
     }

@@ -133,7 +133,7 @@ impl Shard {
     }
 
     /// The units of this shard.
-    pub fn pick(self, units: Vec<Unit>) -> Vec<Unit> {
+    pub fn pick<T>(self, units: Vec<T>) -> Vec<T> {
         units
             .into_iter()
             .enumerate()

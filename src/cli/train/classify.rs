@@ -8,7 +8,7 @@ use crate::data::{Examples, Fold, Input, Protocol, SeedDv, Task, folds};
 use crate::error::{Error, Result, nearest};
 use crate::files;
 use crate::gpu::Gpu;
-use crate::models::EEG_MODELS;
+use crate::models::{EEG_MODELS, takes_features};
 use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
 use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
@@ -497,17 +497,22 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
 
 /// What a model is shown: what was asked for, or what it takes.
 fn input_of(model: &str, asked: Option<Input>) -> Result<Input> {
-    let (usual, takes) = match model {
-        "GLMNetCV" | "GLMNetMatched" => (Input::RawDe, "samples and features: raw+de or raw+psd"),
-        "GLMNetMLP" => (Input::De, "features: de or psd"),
-        _ if model.starts_with("MLP") => (Input::De, "features: de or psd"),
-        _ => (Input::Raw, "samples: raw"),
+    let usual = match model {
+        "GLMNetCV" | "GLMNetMatched" => Input::RawDe,
+        _ if takes_features(model) => Input::De,
+        _ => Input::Raw,
     };
     let kinds = |input: Input| (input.has_samples(), input.has_features());
+    let takes = |input: Input| kinds(input) == kinds(usual);
     match asked {
         None => Ok(usual),
-        Some(asked) if kinds(asked) == kinds(usual) => Ok(asked),
-        Some(asked) => Err(Error::setting("input", format!("{model} takes {takes}, got '{}'", asked.name()))),
+        Some(asked) if takes(asked) => Ok(asked),
+        Some(asked) => {
+            let fitting: Vec<_> =
+                Input::ALL.into_iter().filter(|&(_, input)| takes(input)).map(|(name, _)| name).collect();
+            let detail = format!("{model} takes {}, got '{}'", fitting.join(" or "), asked.name());
+            Err(Error::setting("input", detail))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `mindreel train clip-classifier`: a judge of decoded clips, trained on true ones.
 
 use super::fit::{FitArgs, Usual};
+use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::error::{Error, Result};
 use crate::eval::{Resamples, Shown};
@@ -20,7 +21,7 @@ Examples:
   mindreel eval video --pred decoded --truth shown --classifier runs/judge/model --labels labels.json";
 
 /// A judge of decoded clips, trained on true ones
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The data set: true clips and their classes
@@ -58,7 +59,17 @@ const LOOK: usize = 50;
 /// Behind the interval of the final score.
 const RESAMPLES: usize = 2000;
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let n_blocks = Shown::n_blocks(&args.data)?;

@@ -2,6 +2,7 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
+use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::data::{EegInput, SeedDv};
 use crate::error::{Error, Result, nearest};
@@ -23,7 +24,7 @@ Examples:
   mindreel train dynamics --data sim --output runs/dynamics --model ShallowNet --steps 600 --into demo";
 
 /// EEG to slow or fast
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -64,7 +65,21 @@ const USUAL: Usual = Usual {
     snapshot_steps: 200,
 };
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn eeg(&mut self) -> Option<&mut EegArgs> {
+        Some(&mut self.eeg)
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     if common.plan.evaluate_every > 0 {

@@ -11,6 +11,7 @@
 //! A command goes: `args.fit.file(&OWN)`, `args.fit.merge(&file, &USUAL)`, its own settings with [`Common::put`],
 //! [`FitArgs::claim`], [`Common::trainer`], [`Fit::new`], [`FitArgs::run`], [`Common::keep`], [`FitArgs::tell`].
 
+use super::sweep::SweepArgs;
 use crate::cli::progress::{Progress, duration};
 use crate::cli::settings::SettingsFile;
 use crate::cli::{Float, Shell, stop};
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Flags of every run: `#[command(flatten)]`, behind the flags of the command.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Run")]
 pub(super) struct FitArgs {
     /// Folder of the run
@@ -90,6 +91,9 @@ pub(super) struct FitArgs {
     /// Of first weights, order, noise [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+
+    #[command(flatten)]
+    pub sweep: SweepArgs,
 
     /// Steps between looks at the loss [default: 10]
     #[arg(long, value_name = "N")]
@@ -167,6 +171,13 @@ impl FitArgs {
     /// The settings file; `own` are the names of the command's own settings.
     pub(super) fn file(&self, own: &[&str]) -> Result<SettingsFile> {
         SettingsFile::open(self.config.as_deref(), &[&NAMES[..], own].concat())
+    }
+
+    /// Makes this the run of a sweep that has this name: it goes on from what is there, unless it is to start anew.
+    pub(super) fn set_unit(&mut self, name: &str, seed: Option<u64>) {
+        self.output.push(name);
+        self.seed = seed.or(self.seed);
+        self.resume = !self.force;
     }
 
     /// Errors: [`Error::Setting`] naming the flag.

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// `#[command(flatten)]`, before the flags of the command.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Data")]
 pub(super) struct EegArgs {
     /// The data set, in SEED-DV's layout
@@ -32,6 +32,10 @@ pub(super) struct EegArgs {
     /// Whose EEG [default: the first]
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
+
+    /// A run of each of these subjects, in folders of --output; `all` for everybody
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", conflicts_with = "subject")]
+    subjects: Vec<String>,
 
     /// What the recording's numbers are: V or uV [default: V]
     #[arg(long)]
@@ -68,6 +72,22 @@ pub(super) struct Recording {
 }
 
 impl EegArgs {
+    /// Subjects that are to have a run each.
+    pub(super) fn swept(&self) -> Result<Vec<String>> {
+        match &self.subjects[..] {
+            [one] if one == "all" => {
+                Ok(SeedDv::open(&self.data, Units::Volts)?.subjects().map(str::to_string).collect())
+            }
+            some => Ok(some.to_vec()),
+        }
+    }
+
+    /// Makes this the run of a sweep that has this name.
+    pub(super) fn set_unit(&mut self, name: &str, subject: Option<&str>) {
+        self.subject = subject.map(str::to_string).or(self.subject.take());
+        self.into = self.into.take().map(|into| into.join(name));
+    }
+
     /// Reads the recording and puts what it was into the run's settings. With `original`, all blocks but the last are
     /// learnt from, and that is held out.
     ///

@@ -2,6 +2,7 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
+use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
 use crate::data::{EegInput, SeedDv, TextTable};
@@ -33,7 +34,7 @@ Examples:
   mindreel train semantic --data SEED-DV --text-encoder stable-diffusion-v1-4 --output runs/own --reproduce-original";
 
 /// EEG to text embeddings
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("texts").required(true).args(["text", "text_encoder"]))]
 pub(super) struct Args {
@@ -129,7 +130,21 @@ const ORIGINAL: Usual = Usual {
     snapshot_steps: 380,
 };
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn eeg(&mut self) -> Option<&mut EegArgs> {
+        Some(&mut self.eeg)
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let original = args.reproduce_original || file.switch("reproduce-original")?;
     let mut common = args.fit.merge(&file, if original { &ORIGINAL } else { &USUAL })?;

@@ -2,6 +2,7 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
+use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::data::{Clips, EegInput};
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ Examples:
   mindreel train seq2seq --data SEED-DV --vae stable-diffusion-v1-4/vae --output runs/own --reproduce-original";
 
 /// EEG windows to latents of frames
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -108,7 +109,21 @@ const ORIGINAL: Usual = Usual {
     ..USUAL
 };
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn eeg(&mut self) -> Option<&mut EegArgs> {
+        Some(&mut self.eeg)
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let original = args.reproduce_original || file.switch("reproduce-original")?;
     let mut common = args.fit.merge(&file, if original { &ORIGINAL } else { &USUAL })?;

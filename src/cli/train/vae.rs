@@ -1,6 +1,7 @@
 //! `mindreel train vae`: a small autoencoder of the clips' frames.
 
 use super::fit::{FitArgs, Usual};
+use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
 use crate::data::Clips;
@@ -27,7 +28,7 @@ Examples:
   mindreel train vae --data sim --output runs/vae --config vae.toml --resume";
 
 /// Train an autoencoder of frames
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The data set
@@ -108,7 +109,17 @@ const SCALED_BY: usize = 1024;
 /// Clips on the picture of reconstructions.
 const SHOWN: usize = 4;
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let sizes = sizes(args, &file)?;

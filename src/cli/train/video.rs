@@ -1,6 +1,7 @@
 //! `mindreel train video`: the diffusion fine-tune.
 
 use super::fit::{Common, FitArgs, Usual};
+use super::sweep::Swept;
 use super::vae::{blocks, pictures};
 use crate::cli::Shell;
 use crate::cli::journey::refuse_what_cannot_fit;
@@ -45,7 +46,7 @@ Examples:
   mindreel train video --data SEED-DV --model sd --text t.safetensors --output runs/lora --lora-rank 8 --learning-rate 1e-4";
 
 /// Teach a video UNet the clips
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The data set
@@ -202,7 +203,17 @@ enum Text {
     Encoder(PathBuf),
 }
 
-pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+impl Swept for Args {
+    fn fit(&mut self) -> &mut FitArgs {
+        &mut self.fit
+    }
+
+    fn run(&self, shell: &Shell) -> Result<()> {
+        run(self, shell)
+    }
+}
+
+fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let plan = plan(args, &file, &mut common)?;

@@ -229,7 +229,11 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::n_parameters;
+    use crate::gpu::{Family, Gpu, Options};
+    use crate::models::{UNet, UNetConfig, n_parameters};
+    use crate::nn::{Precision, Weights};
+    use crate::tensor::{DType, Tensor};
+    use crate::testing::gpu_with;
 
     #[test]
     fn pipelines_have_the_originals_parameters() {
@@ -251,6 +255,26 @@ mod tests {
             neurovision.vocabulary,
             Vocabulary::Opt { tokens: 50_266, newline: 50_118, has_image: true }
         );
+    }
+
+    #[test]
+    fn a_denoising_step_is_few_launches() {
+        let sd15 = pipelines().into_iter().find(|pipeline| pipeline.name == "sd15").unwrap();
+        let unet = sd15.parts.iter().find(|part| part.folder == "unet").unwrap();
+        let config = UNetConfig::new(&unet.model_config().unwrap()).unwrap();
+        let mut plans = vec![Gpu::plan()];
+        let family = Some(Family::Tiled);
+        plans.extend(gpu_with(Options { family, ..Default::default() }).map(|gpu| gpu.planner()));
+        for plan in plans {
+            let weights = Weights::planned(&plan, None, Precision::F16);
+            let unet = UNet::load(&weights, &config, false).unwrap();
+            let x = Tensor::empty(&plan, &[2, 64, 64, 4], DType::F16).unwrap();
+            let text = Tensor::empty(&plan, &[2, 77, 768], DType::F16).unwrap();
+            let before = plan.counts().dispatches;
+            unet.forward(&x, &[1.0; 2], &text, 1).unwrap();
+            let launches = plan.counts().dispatches - before;
+            assert!((250..760).contains(&launches), "{:?}: {launches}", plan.facts().family);
+        }
     }
 
     #[test]

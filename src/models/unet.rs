@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
 use crate::ops::{Activation, Sight, Window};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -159,7 +159,7 @@ impl UNetConfig {
 
 /// What every block sees beside its input.
 struct Seen<'a> {
-    /// Time embedding after SiLU, [batch, time width].
+    /// Time embedding after SiLU, [batch, time width]; in f32, as the bias of a convolution is.
     time: &'a Tensor,
     /// [batch, tokens, width].
     text: &'a Tensor,
@@ -170,7 +170,8 @@ struct Seen<'a> {
 struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time_emb_proj: Linear,
+    /// Of the time embedding: the bias of `conv1`, with that layer's own.
+    shift: Linear,
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
@@ -186,10 +187,14 @@ impl Resnet {
         };
         let shortcut =
             || Conv2d::load(&weights.at("conv_shortcut"), inputs, outputs, [1, 1], Window::padded(0));
+        // What the time adds to an image and the convolution's bias are one bias.
+        let (conv1, time) = (weights.at("conv1"), weights.at("time_emb_proj"));
+        let matrix = time.matrix("weight", [outputs, config.time_width()])?;
+        let bias = time.tensor("bias", &[outputs])?.add(&conv1.tensor("bias", &[outputs])?)?;
         Ok(Resnet {
             norm1: norm("norm1", inputs)?,
-            conv1: conv("conv1", inputs)?,
-            time_emb_proj: Linear::load(&weights.at("time_emb_proj"), config.time_width(), outputs)?,
+            conv1: Conv2d::load_grouped(&conv1, inputs, outputs, [3, 3], 1, Window::padded(1))?,
+            shift: Linear::from_parts(matrix, Some(bias)),
             norm2: norm("norm2", outputs)?,
             conv2: conv("conv2", outputs)?,
             conv_shortcut: (inputs != outputs).then(shortcut).transpose()?,
@@ -200,9 +205,7 @@ impl Resnet {
     fn forward(&self, x: &Tensor, seen: &Seen) -> Result<Tensor> {
         let batch = x.shape()[0] / seen.frames;
         let h = self.norm1.forward_silu_shared(x, batch)?;
-        // In f32: the bias of a convolution is.
-        let shift = self.time_emb_proj.forward(seen.time)?.cast(crate::tensor::DType::F32)?;
-        let h = self.conv1.forward_shifted(&h, &shift)?;
+        let h = self.conv1.forward_shifted(&h, &self.shift.forward(seen.time)?)?;
         let h = self.norm2.forward_silu_shared(&h, batch)?;
         let skip = match &self.conv_shortcut {
             Some(conv) => conv.forward(x)?,
@@ -337,7 +340,7 @@ pub struct UNet {
     recomputes: Option<Option<Arc<Training>>>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
-    dtype: crate::tensor::DType,
+    dtype: DType,
 }
 
 impl UNet {
@@ -464,7 +467,7 @@ impl UNet {
     }
 
     /// Number type of activations: what sample and text are to be.
-    pub fn dtype(&self) -> crate::tensor::DType {
+    pub fn dtype(&self) -> DType {
         self.dtype
     }
 
@@ -519,7 +522,7 @@ impl UNet {
             &[b, tokens, w] if b == batch && w == width && tokens > 0 => {}
             other => return wrong(format!("wanted text [{batch}, tokens, {width}], got {other:?}")),
         }
-        let seen = Seen { time, text, frames };
+        let seen = Seen { time: &time.cast(DType::F32)?, text, frames };
 
         let mut x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];

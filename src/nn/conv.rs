@@ -67,12 +67,8 @@ impl Conv2d {
         )
     }
 
-    /// As `forward`, with a further `[groups, outputs]` added, one row for every `batch / groups` images.
-    pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
-        let shift = match &self.bias {
-            Some(bias) => shift.add(bias)?,
-            None => shift.clone(),
-        };
-        x.conv2d(&self.weight, self.window, Epilogue { bias: Some(&shift), ..Default::default() })
+    /// As `forward`, with `[groups, outputs]` in the place of the bias, one row for every `batch / groups` images.
+    pub fn forward_shifted(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        x.conv2d(&self.weight, self.window, Epilogue { bias: Some(bias), ..Default::default() })
     }
 }

@@ -4,7 +4,7 @@
 //! the s · s phases of x is a convolution of dy by its own taps, without steps; the phases are interleaved:
 //!
 //! ```text
-//! dx[s j + r] = sum_t w[r + s t + e] dy[j + c - t],  c = floor((s - 1 + padding) / s),  e = padding - s c
+//! dx[s j + r] = sum_t w[r + s t + e] dy[j + c - t],  c = ceil(padding / s),  e = padding - s c
 //! ```
 
 use super::super::gemm::{Image, Product};
@@ -81,7 +81,7 @@ struct Phases {
 
 impl Phases {
     fn new(kernel: usize, stride: usize, padding: usize) -> Phases {
-        let centre = (stride - 1 + padding) / stride;
+        let centre = padding.div_ceil(stride);
         let margin = stride * centre - padding;
         Phases { kernel, stride, taps: (margin + kernel).div_ceil(stride), centre: centre as isize, margin }
     }

@@ -58,12 +58,20 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     match &args.what {
         What::Classify(args) => classify::run(args, shell),
         What::Compare(args) => classify::compare(args, shell),
-        What::Vae(args) => sweep::run(&**args, shell),
-        What::Video(args) => sweep::run(&**args, shell),
-        What::Semantic(args) => sweep::run(&**args, shell),
-        What::Seq2seq(args) => sweep::run(&**args, shell),
-        What::Dynamics(args) => sweep::run(&**args, shell),
-        What::ClipClassifier(args) => sweep::run(&**args, shell),
+        What::Vae(args) => sweep::run(&**args, vae::run, |args| (&mut args.fit, None), shell),
+        What::Video(args) => sweep::run(&**args, video::run, |args| (&mut args.fit, None), shell),
+        What::Semantic(args) => {
+            sweep::run(&**args, semantic::run, |args| (&mut args.fit, Some(&mut args.eeg)), shell)
+        }
+        What::Seq2seq(args) => {
+            sweep::run(&**args, seq2seq::run, |args| (&mut args.fit, Some(&mut args.eeg)), shell)
+        }
+        What::Dynamics(args) => {
+            sweep::run(&**args, dynamics::run, |args| (&mut args.fit, Some(&mut args.eeg)), shell)
+        }
+        What::ClipClassifier(args) => {
+            sweep::run(&**args, clip_classifier::run, |args| (&mut args.fit, None), shell)
+        }
         What::Report(args) => report::run(args, shell),
         What::Chain(args) => chain::run(args, shell),
     }

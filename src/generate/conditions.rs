@@ -14,7 +14,7 @@ use crate::models::{
 use crate::nn::{self, Precision, Weights};
 use crate::signal::{Segments, StandardScaler, features, windows};
 use crate::tensor::Tensor;
-use crate::weights::{self, Checkpoint};
+use crate::weights::{self, Checkpoint, View};
 use std::sync::Arc;
 
 /// Clips that go through an EEG model at once.
@@ -367,12 +367,17 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
         return Ok((tokens, width, text));
     };
     let file = Checkpoint::open(&path)?;
-    let view = file.views().next().ok_or_else(|| Error::format(&path, "holds no tensor"))?;
-    let (tokens, width) = match view.shape {
-        &[tokens, width] | &[1, tokens, width] => (tokens, width),
-        other => return Err(Error::format(&path, format!("wanted [tokens, width], got {other:?}"))),
-    };
+    let (view, [tokens, width]) = embedding(&file)?;
     Ok((tokens, width, weights::to_f32(&view)?))
+}
+
+/// The tensor of a file of one embedding; tokens and width.
+fn embedding(file: &Checkpoint) -> Result<(View<'_>, [usize; 2])> {
+    let view = file.views().next().ok_or_else(|| Error::format(file.path(), "holds no tensor"))?;
+    match view.shape {
+        &[tokens, width] | &[1, tokens, width] => Ok((view, [tokens, width])),
+        other => Err(Error::format(file.path(), format!("wanted [tokens, width], got {other:?}"))),
+    }
 }
 
 /// What a checkpoint without any embedding lacks.
@@ -387,11 +392,7 @@ fn embedding_shape(folder: &Folder) -> Result<(usize, usize)> {
             false => Err(Error::format(folder.path(), NO_TEXT)),
         };
     };
-    let file = Checkpoint::open(&path)?;
-    match file.views().next().map(|view| view.shape) {
-        Some(&[tokens, width] | &[1, tokens, width]) => Ok((tokens, width)),
-        other => Err(Error::format(&path, format!("wanted a tensor [tokens, width], got {other:?}"))),
-    }
+    Ok(embedding(&Checkpoint::open(&path)?)?.1.into())
 }
 
 /// Tokens and width of a prompt's embedding.

@@ -381,23 +381,24 @@ impl Weights {
         make: impl FnOnce(SourceType, Option<&[u8]>) -> Result<T>,
     ) -> Result<T> {
         let Some(view) = view else {
-            let kind = self.in_file(name).map_or(SourceType::F32, |view| match view.dtype {
-                Dtype::F16 => SourceType::F16,
-                Dtype::BF16 => SourceType::BF16,
-                _ => SourceType::F32,
-            });
+            let kind = self.in_file(name).and_then(|view| source_type(view.dtype)).unwrap_or(SourceType::F32);
             return make(kind, None);
         };
-        let kind = match view.dtype {
-            Dtype::F32 => SourceType::F32,
-            Dtype::F16 => SourceType::F16,
-            Dtype::BF16 => SourceType::BF16,
-            _ => {
-                let widened = weights::to_f32(&view)?;
-                return make(SourceType::F32, Some(bytemuck::cast_slice(&widened[values])));
-            }
+        let Some(kind) = source_type(view.dtype) else {
+            let widened = weights::to_f32(&view)?;
+            return make(SourceType::F32, Some(bytemuck::cast_slice(&widened[values])));
         };
         let size = kind.bytes();
         make(kind, Some(&view.bytes[values.start * size..values.end * size]))
+    }
+}
+
+/// How values of a file are read as they lie there; others are widened first.
+fn source_type(dtype: Dtype) -> Option<SourceType> {
+    match dtype {
+        Dtype::F32 => Some(SourceType::F32),
+        Dtype::F16 => Some(SourceType::F16),
+        Dtype::BF16 => Some(SourceType::BF16),
+        _ => None,
     }
 }

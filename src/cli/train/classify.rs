@@ -1,6 +1,7 @@
 //! `mindreel train classify`: cross-validated classifiers on a folder in SEED-DV's layout.
 
 use super::report;
+use super::sweep::shard;
 use crate::cli::progress::{Progress, duration};
 use crate::cli::settings::SettingsFile;
 use crate::cli::{Float, Shell, stop};
@@ -12,7 +13,7 @@ use crate::models::{EEG_MODELS, takes_features};
 use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
 use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
-use crate::train::{Course, Plateau, Rates, Rule, Shard, Sweep, Unit};
+use crate::train::{Course, Plateau, Rates, Rule, Sweep, Unit};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -219,10 +220,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let units = args.units.clone().or(file.word("units")?).unwrap_or("V".into()).parse::<Units>()?;
     let data = SeedDv::open(&args.data, units)?;
     let merged = merge(args, &file, &data, units)?;
-    let shard = match &args.shard {
-        Some(text) => text.parse()?,
-        None => Shard::from_slurm(|name| std::env::var(name).ok())?,
-    };
+    let shard = shard(args.shard.as_deref())?;
     let all = merged.sweep.units();
     let mine = shard.pick(all.clone());
     claim(args, &merged, &mine)?;
@@ -510,7 +508,12 @@ fn input_of(model: &str, asked: Option<Input>) -> Result<Input> {
         Some(asked) => {
             let fitting: Vec<_> =
                 Input::ALL.into_iter().filter(|&(_, input)| takes(input)).map(|(name, _)| name).collect();
-            let detail = format!("{model} takes {}, got '{}'", fitting.join(" or "), asked.name());
+            let what = match kinds(usual) {
+                (true, true) => "samples and features",
+                (false, true) => "features",
+                _ => "samples",
+            };
+            let detail = format!("{model} takes {what}: {}, got '{}'", fitting.join(" or "), asked.name());
             Err(Error::setting("input", detail))
         }
     }

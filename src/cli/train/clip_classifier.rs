@@ -1,7 +1,6 @@
 //! `mindreel train clip-classifier`: a judge of decoded clips, trained on true ones.
 
 use super::fit::{FitArgs, Usual};
-use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::error::{Error, Result};
 use crate::eval::{Resamples, Shown};
@@ -37,7 +36,7 @@ pub(super) struct Args {
     channels: Vec<usize>,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 const OWN: [&str; 2] = ["test-block", "channels"];
@@ -59,17 +58,7 @@ const LOOK: usize = 50;
 /// Behind the interval of the final score.
 const RESAMPLES: usize = 2000;
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let n_blocks = Shown::n_blocks(&args.data)?;

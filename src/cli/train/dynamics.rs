@@ -2,7 +2,6 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
-use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::data::{EegInput, SeedDv};
 use crate::error::{Error, Result, nearest};
@@ -28,7 +27,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
-    eeg: EegArgs,
+    pub(super) eeg: EegArgs,
 
     /// An EEG network [default: GLMNet]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
@@ -47,7 +46,7 @@ pub(super) struct Args {
     step_s: Option<f64>,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 /// Names of its own in a settings file.
@@ -65,21 +64,7 @@ const USUAL: Usual = Usual {
     snapshot_steps: 200,
 };
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn eeg(&mut self) -> Option<&mut EegArgs> {
-        Some(&mut self.eeg)
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     if common.plan.evaluate_every > 0 {

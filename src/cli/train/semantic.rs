@@ -2,7 +2,6 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
-use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
 use crate::data::{EegInput, SeedDv, TextTable};
@@ -39,7 +38,7 @@ Examples:
 #[command(group = clap::ArgGroup::new("texts").required(true).args(["text", "text_encoder"]))]
 pub(super) struct Args {
     #[command(flatten)]
-    eeg: EegArgs,
+    pub(super) eeg: EegArgs,
 
     /// Embeddings by class or clip, as `prepare text-embeddings` writes them
     #[arg(long, value_name = "FILE", help_heading = "Model")]
@@ -87,7 +86,7 @@ pub(super) struct Args {
     reproduce_original: bool,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 /// Names of its own in a settings file.
@@ -130,21 +129,7 @@ const ORIGINAL: Usual = Usual {
     snapshot_steps: 380,
 };
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn eeg(&mut self) -> Option<&mut EegArgs> {
-        Some(&mut self.eeg)
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let original = args.reproduce_original || file.switch("reproduce-original")?;
     let mut common = args.fit.merge(&file, if original { &ORIGINAL } else { &USUAL })?;

@@ -2,7 +2,6 @@
 
 use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
-use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::data::{Clips, EegInput};
 use crate::error::{Error, Result};
@@ -32,7 +31,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
-    eeg: EegArgs,
+    pub(super) eeg: EegArgs,
 
     /// Folder of an AutoencoderKL, or one that holds it as vae/ or model/
     #[arg(long, value_name = "DIR", help_heading = "Model")]
@@ -72,7 +71,7 @@ pub(super) struct Args {
     reproduce_original: bool,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 /// Names of its own in a settings file.
@@ -109,21 +108,7 @@ const ORIGINAL: Usual = Usual {
     ..USUAL
 };
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn eeg(&mut self) -> Option<&mut EegArgs> {
-        Some(&mut self.eeg)
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&[&OWN[..], &heads::NAMES].concat())?;
     let original = args.reproduce_original || file.switch("reproduce-original")?;
     let mut common = args.fit.merge(&file, if original { &ORIGINAL } else { &USUAL })?;

@@ -28,54 +28,51 @@ pub(super) struct SweepArgs {
     shard: Option<String>,
 }
 
-/// The arguments of a command that can be swept.
-pub(super) trait Swept: Clone {
-    fn fit(&mut self) -> &mut FitArgs;
-
-    /// Whose EEG, where the command reads any.
-    fn eeg(&mut self) -> Option<&mut EegArgs> {
-        None
-    }
-
-    /// One run.
-    fn run(&self, shell: &Shell) -> Result<()>;
-}
-
-/// Runs the command, once or over a sweep.
+/// Runs a command, once or over a sweep. `parts` finds in its arguments those of every run and, where it reads EEG,
+/// whose.
 ///
 /// Errors: those of a run; [`Error::Setting`] for a subject or seed twice, or a shard of nothing.
-pub(super) fn run<A: Swept>(args: &A, shell: &Shell) -> Result<()> {
+pub(super) fn run<A: Clone>(
+    args: &A,
+    command: fn(&A, &Shell) -> Result<()>,
+    parts: fn(&mut A) -> (&mut FitArgs, Option<&mut EegArgs>),
+    shell: &Shell,
+) -> Result<()> {
     let mut whole = args.clone();
-    let sweep = whole.fit().sweep.clone();
-    let subjects = match whole.eeg() {
-        Some(eeg) => eeg.swept()?,
-        None => Vec::new(),
-    };
-    if subjects.is_empty() && sweep.seeds.is_empty() {
-        return match sweep.shard {
-            None => args.run(shell),
+    let (fit, eeg) = parts(&mut whole);
+    let subjects = eeg.map_or(Ok(Vec::new()), |eeg| eeg.swept())?;
+    let SweepArgs { seeds, shard: asked } = &fit.sweep;
+    if subjects.is_empty() && seeds.is_empty() {
+        return match asked {
+            None => command(args, shell),
             Some(_) => Err(Error::setting("shard", "wanted --subjects or --seeds: one run has no parts")),
         };
     }
-    let all = units(&subjects, &sweep.seeds)?;
-    let shard = match &sweep.shard {
-        Some(text) => text.parse()?,
-        None => Shard::from_slurm(|name| std::env::var(name).ok())?,
-    };
-    let mine = shard.pick(all.clone());
+    let all = units(&subjects, seeds)?;
+    let mine = shard(asked.as_deref())?.pick(all.clone());
     shell.note(&format!("{} of {} runs in this part", mine.len(), all.len()));
-    let output = whole.fit().output.clone();
     for unit in &mine {
-        let mut one = args.clone();
         shell.note(&format!("{}:", unit.name));
-        one.fit().set_unit(&unit.name, unit.seed);
-        if let Some(eeg) = one.eeg() {
+        let mut one = args.clone();
+        let (one_fit, eeg) = parts(&mut one);
+        one_fit.set_unit(&unit.name, unit.seed);
+        if let Some(eeg) = eeg {
             eeg.set_unit(&unit.name, unit.subject.as_deref());
         }
-        one.run(shell)?;
-        write_table(&output, &all)?;
+        command(&one, shell)?;
+        write_table(&fit.output, &all)?;
     }
     Ok(())
+}
+
+/// The part that was asked for, else what Slurm says, else all.
+///
+/// Errors: [`Error::Setting`] when either makes no sense.
+pub(super) fn shard(asked: Option<&str>) -> Result<Shard> {
+    match asked {
+        Some(text) => text.parse(),
+        None => Shard::from_slurm(|name| std::env::var(name).ok()),
+    }
 }
 
 /// One run of a sweep.

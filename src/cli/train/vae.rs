@@ -1,7 +1,6 @@
 //! `mindreel train vae`: a small autoencoder of the clips' frames.
 
 use super::fit::{FitArgs, Usual};
-use super::sweep::Swept;
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
 use crate::data::Clips;
@@ -76,7 +75,7 @@ pub(super) struct Args {
     validation_frames: Option<usize>,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 const OWN: [&str; 10] = [
@@ -109,17 +108,7 @@ const SCALED_BY: usize = 1024;
 /// Clips on the picture of reconstructions.
 const SHOWN: usize = 4;
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let sizes = sizes(args, &file)?;

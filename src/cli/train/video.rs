@@ -1,7 +1,6 @@
 //! `mindreel train video`: the diffusion fine-tune.
 
 use super::fit::{Common, FitArgs, Usual};
-use super::sweep::Swept;
 use super::vae::{blocks, pictures};
 use crate::cli::Shell;
 use crate::cli::journey::refuse_what_cannot_fit;
@@ -134,7 +133,7 @@ pub(super) struct Args {
     max_memory: Option<f64>,
 
     #[command(flatten)]
-    fit: FitArgs,
+    pub(super) fit: FitArgs,
 }
 
 const OWN: [&str; 19] = [
@@ -203,17 +202,7 @@ enum Text {
     Encoder(PathBuf),
 }
 
-impl Swept for Args {
-    fn fit(&mut self) -> &mut FitArgs {
-        &mut self.fit
-    }
-
-    fn run(&self, shell: &Shell) -> Result<()> {
-        run(self, shell)
-    }
-}
-
-fn run(args: &Args, shell: &Shell) -> Result<()> {
+pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let file = args.fit.file(&OWN)?;
     let mut common = args.fit.merge(&file, &USUAL)?;
     let plan = plan(args, &file, &mut common)?;

@@ -212,6 +212,15 @@ fn a_video_unet_learns_and_goes_on_where_it_stopped() {
     same(&whole, &pieces, &["validation/step-000006/clip-0000.gif", "validation/step-000004/sheet.png"]);
     mindreel().arg("info").arg(whole.join("model")).assert().success();
 
+    // Single frames first, then clips from where those got to.
+    let stills = work.path().join("stills");
+    video(&data, &parts, &stills, &["--init", init, "--frames", "1"]).assert().success();
+    let told = std::fs::read_to_string(stills.join("train.json")).unwrap();
+    assert!(told.contains("\"frames\": 1"), "{told}");
+    let begun = stills.join("model");
+    let clips = work.path().join("clips");
+    video(&data, &parts, &clips, &["--unet", begun.to_str().unwrap(), "--trainable", "*"]).assert().success();
+
     // The result as a checkpoint to go on from: what the originals train, then adapters.
     let trained = whole.join("model");
     let quick = ["--unet", trained.to_str().unwrap(), "--gradient-checkpointing", "--validation-clips", "0"];
@@ -258,6 +267,9 @@ fn mistakes_in_a_fine_tune_are_one_line() {
     says(&[&init[..], &["--condition-dropout", "2"]].concat(), 2, "condition-dropout");
     says(&[&init[..], &["--max-memory", "0.001"]].concat(), 4, "--gradient-checkpointing");
     says(&[&init[..], &["--latents", "mode"]].concat(), 2, "mean, sample");
+    for frames in ["0", "3"] {
+        says(&[&init[..], &["--frames", frames]].concat(), 2, "wanted 1 to the clips' 2, got");
+    }
     let other = work.path().join("other.json");
     std::fs::write(&other, unet(3).to_string()).unwrap();
     says(&["--init", other.to_str().unwrap()], 3, "has 2 latent channels, the UNet takes 3");

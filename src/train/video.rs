@@ -240,6 +240,9 @@ pub struct Objective {
     pub dropout: f64,
     /// Deviation of noise on texts that are kept.
     pub condition_noise: f64,
+    /// Frames of each clip that a step sees, one after another, from a place drawn anew; one: stills. At most the
+    /// clip's.
+    pub frames: usize,
     /// Signal-to-noise ratio above which a time counts less, so that all ask for the same of the latents: the min-SNR
     /// weights of Hang et al. 2023, whose γ is 5. None: all times count alike.
     pub snr_gamma: Option<f64>,
@@ -287,11 +290,15 @@ impl Objective {
                 }
             }
         }
-        let latents = self.latents(gpu, videos, chosen, stream(number, LATENTS))?;
+        let places = videos.shape[0] - self.frames + 1;
+        // A clip seen whole draws nothing.
+        let starts = chosen.iter().map(|_| if places > 1 { below(places as u64) } else { 0 });
+        let windows: Vec<_> = chosen.iter().copied().zip(starts).collect();
+        let latents = self.latents(gpu, videos, &windows, self.frames, stream(number, LATENTS))?;
         let noise = Tensor::normal(gpu, latents.shape(), self.seed, stream(number, NOISE))?;
         let text = Tensor::new(gpu, &[chosen.len(), texts.tokens, texts.width], &text)?;
         let shares = self.snr_gamma.map(|gamma| timesteps.iter().map(|&t| self.share(t, gamma)).collect());
-        Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0], shares })
+        Ok(Batch { latents, noise, timesteps, text, frames: self.frames, shares })
     }
 
     /// min(SNR, γ) / SNR for noise, / (SNR + 1) for velocities.
@@ -314,20 +321,31 @@ impl Objective {
         let place = (clip * 7919) % n.max(1);
         let times = self.schedule.alphas_cumprod().len();
         let number = (1 << 40) + clip as u64;
-        let latents = self.latents(gpu, videos, &[clip], stream(number, LATENTS))?;
+        let latents = self.latents(gpu, videos, &[(clip, 0)], videos.shape[0], stream(number, LATENTS))?;
         let noise = Tensor::normal(gpu, latents.shape(), self.seed, stream(number, NOISE))?;
         let text = Tensor::new(gpu, &[1, texts.tokens, texts.width], texts.row(videos.texts[clip]))?;
         let timesteps = vec![(2 * place + 1) * times / (2 * n.max(1))];
         Ok(Batch { latents, noise, timesteps, text, frames: videos.shape[0], shares: None })
     }
 
-    fn latents(&self, gpu: &Gpu, videos: &Videos, chosen: &[usize], stream: u64) -> Result<Tensor> {
-        let [frames, height, width, channels] = videos.shape;
-        let size = frames * height * width * channels;
-        let shape = [chosen.len() * frames, height, width, channels];
+    /// So many frames of each clip, from its first one named.
+    fn latents(
+        &self,
+        gpu: &Gpu,
+        videos: &Videos,
+        windows: &[(usize, usize)],
+        frames: usize,
+        stream: u64,
+    ) -> Result<Tensor> {
+        let [all, height, width, channels] = videos.shape;
+        let size = height * width * channels;
+        let shape = [windows.len() * frames, height, width, channels];
         let pick = |values: &[f32]| {
-            let values: Vec<f32> =
-                chosen.iter().flat_map(|&clip| &values[clip * size..(clip + 1) * size]).copied().collect();
+            let window = |&(clip, start): &(usize, usize)| {
+                let first = (clip * all + start) * size;
+                &values[first..first + frames * size]
+            };
+            let values: Vec<f32> = windows.iter().flat_map(window).copied().collect();
             Tensor::new(gpu, &shape, &values)
         };
         let mean = pick(&videos.means)?;
@@ -623,6 +641,7 @@ mod tests {
             prediction: Prediction::Epsilon,
             dropout: 0.5,
             condition_noise: 0.1,
+            frames: 2,
             snr_gamma: Some(5.0),
             seed: 7,
         };
@@ -650,6 +669,20 @@ mod tests {
             assert!((share - (5.0 / snr).min(1.0)).abs() < 1e-12, "{t}: {share}");
         }
         assert!(shares.iter().any(|&share| share < 0.5) && shares.contains(&1.0));
+        let stills = Objective { frames: 1, ..objective.clone() };
+        let mut seen = [0; 4];
+        for number in 0..100 {
+            let batch = stills.batch(&gpu, &videos, &texts, &[2, 0], number).unwrap();
+            assert_eq!((batch.frames, batch.noise.shape()), (1, &[2, 1, 3, 1][..]));
+            let values = batch.latents.to_vec().unwrap();
+            for (at, frame) in values.chunks(3).enumerate() {
+                let first = frame[0] - [12.0, 0.0][at];
+                assert!([0.0, 3.0].contains(&first) && frame[2] == frame[0] + 2.0, "{frame:?}");
+                seen[2 * at + usize::from(first > 0.0)] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&n| n > 30), "{seen:?}: each frame is drawn as often");
+        assert_eq!(stills.fixed(&gpu, &videos, &texts, 1).unwrap().frames, 2, "measured whole");
         let velocity = Objective { prediction: Prediction::V, ..objective.clone() };
         let (even, later) = (velocity.share(0, 5.0), velocity.share(999, 5.0));
         assert!(even < 0.01 && later < 0.01, "{even} {later}: velocities count their own way");

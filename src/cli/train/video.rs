@@ -104,6 +104,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "X")]
     condition_noise: Option<f64>,
 
+    /// Frames of a clip that a step sees, from a place drawn anew: 1 learns from stills, which is quick and what a UNet
+    /// begins with; the clip's, as it moves [default: the clip's]
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
+
     /// Ratio of signal to noise above which a time counts less (min-SNR weights; 5 is usual); 0: all count alike [default: 0]
     #[arg(long, value_name = "GAMMA")]
     snr_gamma: Option<f64>,
@@ -136,7 +141,7 @@ pub(super) struct Args {
     pub(super) fit: FitArgs,
 }
 
-const OWN: [&str; 19] = [
+const OWN: [&str; 20] = [
     "model",
     "unet",
     "vae",
@@ -150,6 +155,7 @@ const OWN: [&str; 19] = [
     "lora-alpha",
     "condition-dropout",
     "condition-noise",
+    "frames",
     "snr-gamma",
     "latents",
     "gradient-checkpointing",
@@ -211,6 +217,12 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     common.put("validation-block", blocks.validation);
     let clips = Clips::open(&args.data)?;
     let latents = plan.latents_of(&clips)?;
+    let frames = args.frames.or(file.size("frames")?).unwrap_or(latents[0]);
+    if !(1..=latents[0]).contains(&frames) {
+        let detail = format!("wanted 1 to the clips' {}, got {frames}", latents[0]);
+        return Err(Error::setting("frames", detail));
+    }
+    common.put("frames", frames);
     let learnt = clips.of_blocks("train-blocks", &blocks.train)?;
     let validation = clips.of_blocks("validation-block", &[blocks.validation])?;
     let measured = spread(&validation, MEASURED);
@@ -231,7 +243,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let gpu = shell.open_gpu()?;
     let step = Step {
         batch: common.batch_size,
-        latents,
+        latents: [frames, latents[1], latents[2], latents[3]],
         tokens: table.as_ref().map_or(77, |table| table.tokens),
         recomputes: plan.recomputes,
         ema: common.plan.ema.is_some(),
@@ -262,7 +274,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let learning_values: usize =
         parameters.iter().filter(|(_, tensor)| tensor.is_parameter()).map(|(_, tensor)| tensor.len()).sum();
     shell.note(&format!(
-        "{learning_values} parameters learn, {} clips of {} frames in blocks {:?}; on '{}'",
+        "{learning_values} parameters learn, {} clips of {} frames in blocks {:?}, {frames} at once; on '{}'",
         learnt.len(),
         latents[0],
         blocks.train,
@@ -273,6 +285,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         prediction: plan.scheduler.prediction_type,
         dropout: plan.dropout,
         condition_noise: plan.condition_noise,
+        frames,
         snr_gamma: plan.snr_gamma,
         seed,
     };

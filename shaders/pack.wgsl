@@ -1,8 +1,9 @@
 // A weight matrix [n, taps, channels] (any strides) to panels: panel p holds columns p*PANEL .. of all k in order
 //   packed[((p * taps + tap) * channels4 * 4 + c) * PANEL + column], zero beyond n and beyond channels.
-// One invocation writes 4 columns of one k. The source is read as words, so that f32, f16 and bf16 files load alike.
+// One invocation writes 4 columns of one channel for up to 16 taps, which lie beside each other in a convolution's weight.
+// The source is read as words, so that f32, f16 and bf16 files load alike.
 struct Params {
-    count: u32,       // vectors of 4 to write
+    count: u32,       // invocations
     n: u32,           // columns in all
     column0: u32,     // first column of the first panel here
     taps: u32,
@@ -21,6 +22,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<u32>;
 @group(0) @binding(2) var<storage, read_write> panels: array<u32>;  // [batch, panels, taps, channels4 * 4, PANEL]
+
+const TAPS = 16u;
 
 fn element(at: u32) -> f32 {
     if (params.kind == 0u) {
@@ -52,20 +55,26 @@ fn forward(
     var rest = at / params.panel4;
     let c = rest % (params.channels4 * 4u);
     rest /= params.channels4 * 4u;
-    let tap = rest % params.taps;
-    rest /= params.taps;
-    let panel = rest % params.panels;
-    let batch = rest / params.panels;
-    let local_column = (panel * params.panel4 + column4) * 4u;  // from the first column here
-    var v = vec4<f32>();
-    if (c < params.channels) {
-        let begin = params.source0 + batch * params.stride_batch + tap * params.stride_tap + c * params.stride_c;
-        for (var i = 0u; i < 4u; i++) {
-            if (params.column0 + local_column + i < params.n) {
-                v[i] = element(begin + (local_column + i) * params.stride_n);
-            }
-        }
+    let blocks = (params.taps + TAPS - 1u) / TAPS;
+    let first = rest % blocks * TAPS;
+    rest /= blocks;  // panel of all matrices
+    let column = (rest % params.panels * params.panel4 + column4) * 4u;  // from the first column here
+    let begin = params.source0 + rest / params.panels * params.stride_batch + c * params.stride_c;
+    let columns = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
+    let there = (vec4<u32>(params.n) > params.column0 + columns) & vec4<bool>(c < params.channels);
+    var source_at = begin + first * params.stride_tap + columns * params.stride_n;
+    var to = ((rest * params.taps + first) * params.channels4 * 4u + c) * params.panel4 + column4;
+    let end = min(first + TAPS, params.taps);
+    for (var tap = first; tap < end; tap++) {
+        let safe = select(vec4<u32>(), source_at, there);
+        let v = vec4<f32>(element(safe.x), element(safe.y), element(safe.z), element(safe.w));
+        write(to, select(vec4<f32>(), v, there));
+        source_at += params.stride_tap;
+        to += params.channels4 * 4u * params.panel4;
     }
+}
+
+fn write(at: u32, v: vec4<f32>) {
     if (params.stored == 2u) {
         panels[at] = pack4x8snorm(v);
     } else if (params.stored == 1u) {

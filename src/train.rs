@@ -33,6 +33,7 @@ mod trainer;
 mod unit;
 pub mod vae;
 pub mod video;
+pub mod whiten;
 
 pub use checkpoint::{Snapshot, Values, read_back};
 pub use fit::{Batches, Fit};

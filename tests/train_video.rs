@@ -91,8 +91,10 @@ fn an_autoencoder_learns_and_goes_on_where_it_stopped() {
     mindreel().arg("info").arg(whole.join("model")).assert().success();
     let config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(whole.join("model/config.json")).unwrap()).unwrap();
-    let factor = config["scaling_factor"].as_f64().unwrap();
-    assert!(factor.is_finite() && factor > 0.0 && factor != 1.0, "{factor}");
+    assert_eq!(config["scaling_factor"], 1.0, "latents are whitened");
+    let model = Checkpoint::open(whole.join("model")).unwrap();
+    let quant = weights::to_f32(&model.get("quant_conv.weight").unwrap()).unwrap();
+    assert!(quant[..8].iter().all(|&v| v != 0.0) && quant[8..] == [0.0; 8], "{quant:?}");
     // Longer, it learns; what is written in f16 is half as large.
     let long = work.path().join("long");
     vae(&data, &long, &["--steps", "60", "--schedule", "constant", "--save-dtype", "f16"]).assert().success();

@@ -139,6 +139,8 @@ struct Strides {
     batch: usize,
 }
 
+/// Taps one invocation packs; the same in pack.wgsl.
+const TAPS: usize = 16;
 /// Raw weight bytes are uploaded in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 20;
 
@@ -482,16 +484,17 @@ struct Form {
 impl Form {
     /// What packs `count` vectors of 4 columns, and by how many invocations.
     fn kernel(&self, source0: usize, channels4: usize, count: usize) -> (&'static Kernel, usize) {
+        let any = (&FORWARD, count / self.taps * self.taps.div_ceil(TAPS));
         let Strides { n, channel, batch, .. } = self.strides;
         let lie_in_fours = |sizes: [usize; 4]| sizes.iter().all(|size| size.is_multiple_of(4));
         if self.taps != 1 || self.stored != Stored::F32 || self.kind != SourceType::F32 as u32 {
-            (&FORWARD, count)
+            any
         } else if n == 1 && lie_in_fours([channel, self.n, batch, source0]) {
             (&ROWS, count / (4 * channels4) * channels4.div_ceil(4))
         } else if channel == 1 && lie_in_fours([n, self.channels, batch, source0]) {
             (&COLUMNS, count / 4)
         } else {
-            (&FORWARD, count)
+            any
         }
     }
 }

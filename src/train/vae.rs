@@ -4,12 +4,13 @@
 //! pixels -> mean, logvar -> mean + exp(logvar / 2) noise -> pixels'     loss = |pixels' - pixels| + w KL
 //! ```
 //!
-//! Both parts are means, the first over pixels, the second over latents. Latents are later divided by the deviation
-//! that the means of training frames have ([`scaling_factor`]), so that diffusion begins at variance 1.
+//! Both parts are means, the first over pixels, the second over latents. At the end latents are whitened
+//! ([`Moments::whiten`]), so that diffusion begins at variance 1 in every direction.
 //!
 //! Kingma and Welling 2013; Rombach et al. 2022, section G (without their adversarial part).
 
 use super::fit::stream;
+use super::whiten::Moments;
 use crate::data::Clips;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -186,22 +187,16 @@ pub fn reconstruction(
     Ok([mse, 10.0 * (4.0 / mse).log10()])
 }
 
-/// 1 / the standard deviation of the latents' means over frames.
+/// What the latents of frames are like, to whiten them by.
 ///
-/// Errors: those of the model; [`Error::Shape`] when all latents are alike, from which nothing comes back.
-pub fn scaling_factor(vae: &Vae, gpu: &Gpu, clips: &Clips, chosen: &[(usize, usize, usize)]) -> Result<f64> {
-    let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
+/// Errors: those of the model and of [`pixels`].
+pub fn moments(vae: &Vae, gpu: &Gpu, clips: &Clips, chosen: &[(usize, usize, usize)]) -> Result<Moments> {
+    let mut moments = Moments::new(vae.config().latent_channels);
     for some in chosen.chunks(TOGETHER) {
-        let mean = vae.encode(&pixels(gpu, clips, some)?.cast(vae.dtype())?)?.0;
-        for value in mean.to_vec()?.into_iter().map(f64::from) {
-            (n, sum, squares) = (n + 1.0, sum + value, squares + value * value);
-        }
+        let (mean, logvar) = vae.encode(&pixels(gpu, clips, some)?.cast(vae.dtype())?)?;
+        moments.add(&mean.to_vec()?, &logvar.to_vec()?);
     }
-    let std = (squares / n - (sum / n) * (sum / n)).sqrt();
-    match std.is_finite() && std > 1e-6 {
-        true => Ok(1.0 / std),
-        false => Err(Error::shape("vae", format!("latents have a deviation of {std}: they hold nothing"))),
-    }
+    Ok(moments)
 }
 
 #[cfg(test)]

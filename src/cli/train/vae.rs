@@ -18,8 +18,8 @@ const EXAMPLES: &str = "\
 The data: a folder with Video/clips.npy or Video/Block0/1.gif .., as `mindreel prepare simulate` and `prepare clips` make
 them. Frames of --train-blocks are learnt from, those of --validation-block measured; other blocks are not looked at.
 
-Written to --output: model/ (as diffusers writes AutoencoderKL; its scaling_factor is 1 / the deviation of the latents of
-training frames), reconstructions.png (true frames above what comes back), log.jsonl, log.csv, loss.png, train.json.
+Written to --output: model/ (as diffusers writes AutoencoderKL; over training frames its latents are uncorrelated, of mean
+0 and variance 1, which quant_conv and post_quant_conv see to), reconstructions.png (true frames above what comes back), log.jsonl, log.csv, loss.png, train.json.
 
 Examples:
   mindreel train vae --data sim --output runs/vae
@@ -103,8 +103,8 @@ const USUAL: Usual = Usual {
     snapshot_steps: 200,
 };
 
-/// Frames whose latents tell the scaling factor.
-const SCALED_BY: usize = 1024;
+/// Frames whose latents are whitened.
+const WHITENED_BY: usize = 1024;
 /// Clips on the picture of reconstructions.
 const SHOWN: usize = 4;
 
@@ -167,10 +167,11 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     )?;
 
     let model = vae::model(&fit.weights(), &config)?;
-    let factor = vae::scaling_factor(&model, &gpu, &clips, &vae::spread(&learnt, SCALED_BY))?;
     draw(&model, &gpu, &clips, &validation, &args.fit.output)?;
-    let config = config.with("scaling_factor", factor);
-    common.keep(&args.fit.model(), &config, None, &fit.result()?)?;
+    let moments = vae::moments(&model, &gpu, &clips, &vae::spread(&learnt, WHITENED_BY))?;
+    let mut values = fit.result()?;
+    moments.whiten(&mut values)?;
+    common.keep(&args.fit.model(), &config, None, &values)?;
     args.fit.tell(shell, &fit)
 }
 

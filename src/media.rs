@@ -66,6 +66,15 @@ impl std::str::FromStr for Format {
     }
 }
 
+/// Writes a clip of one small frame aside, so that what [`save`] would refuse of any clip is known before one is made.
+///
+/// Errors: those of [`save`].
+pub fn rehearse(format: Format, frame_rate_fps: f64) -> Result<()> {
+    let folder = tempfile::tempdir().map_err(Error::write(std::env::temp_dir()))?;
+    let frames = Frames::new(1, 16, 16, vec![0; 16 * 16 * 3], frame_rate_fps)?;
+    save(&frames, folder.path().join("clip"), format, "").map(drop)
+}
+
 /// Writes `frames` as `STEM.gif`, `STEM.mp4`, or `STEM/000.png`, `STEM/001.png` and so on, `comment` inside
 /// each; returns what was written, in order. A file appears only when it is whole; one that is there is
 /// replaced (see [`crate::files::refuse_existing`]).

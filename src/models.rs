@@ -51,7 +51,7 @@ pub use decoding::{Decoding, EarlyStopping, Ending, Prompts, Text, generate, gre
 pub use deepnet::DeepNet;
 pub use eeg::EegConfig;
 pub use eeg_encoder::{EegEncoder, EegEncoderConfig};
-pub use eeg_model::{EEG_MODELS, EegModel, Takes, eeg_model};
+pub use eeg_model::{EEG_MODELS, EegModel, Takes, check_classifier, eeg_model};
 pub use eegnet::EegNet;
 pub use eegnet_embedding::EegNetEmbedding;
 pub use example::Clip;

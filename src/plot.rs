@@ -34,7 +34,7 @@ pub mod spectrum;
 pub mod tsne;
 
 pub use bars::{Bar, bars};
-pub use confusion::confusion;
+pub use confusion::{CONFUSION_MAX_CLASSES, confusion};
 pub use curves::{Panel, Series, curves};
 pub use gallery::{Card, gallery};
 pub use psd::psd;

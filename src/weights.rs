@@ -14,7 +14,7 @@ pub mod random;
 mod values;
 mod write;
 
-pub use check::{Wanted, check};
+pub use check::{Wanted, check, is_float};
 pub use names::{
     bert_names, blip2_names, clip_text_names, clip_vision_names, eeg_encoder_names, opt_names, plain,
     qformer_names, vae_names, videomae_names, vit_names,

@@ -369,6 +369,7 @@ fn mistakes_are_one_line() {
     no("semantic", &["--features", "psd"], 2, "de, de-windows");
     no("semantic", &["--subject", "sub9"], 2, "'sub9'");
     no("dynamics", &["--window-s", "3"], 2, "window-s");
+    no("dynamics", &["--model", "ShallowNetEncoder"], 2, "tells no classes apart");
     no("dynamics", &["--model", "SemanticPredictor"], 2, "is none of");
     no("seq2seq", &["--vae", "nowhere"], 3, "nowhere");
     let data = data_set().1.display().to_string();

@@ -260,7 +260,7 @@ impl Captions {
         file: &mut RunFile,
         written: &mut dyn FnMut(&mut RunFile) -> Result<()>,
     ) -> Result<()> {
-        let most = source.n() * run.settings().decoding.max_new_tokens;
+        let most = source.n().saturating_mul(run.settings().decoding.max_new_tokens);
         let mut progress = Progress::new(shell.quiet, "captions", most as u64);
         let made = run.make(source, stop, &mut |done, _| progress.set(done), &mut |index, captions| {
             let best: Vec<Value> =

@@ -68,7 +68,8 @@ pub(super) struct Args {
 
 impl Args {
     fn orders(&self) -> Result<Vec<Order>> {
-        let (each, n) = (self.num_images_per_prompt, self.prompt.len() * self.num_images_per_prompt);
+        let each = self.num_images_per_prompt;
+        let n = self.prompt.len().saturating_mul(each);
         if each == 0 || n > 10_000 {
             let detail = format!("wanted 1 to 10000 pictures in all, got {n}");
             return Err(Error::setting("--num-images-per-prompt", detail));
@@ -132,7 +133,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     } else if (2..=MOST_IN_SHEET).contains(&pictures.len()) {
         let rows: Vec<Frames> =
             pictures.chunks(args.num_images_per_prompt).map(row).collect::<Result<_>>()?;
-        let sheet = png::sheet(&rows, 4)?;
+        let sheet = png::overview(&rows, 4)?;
         let path = args.output.join("sheet.png");
         let about = file.value["command"].as_str().unwrap_or_default();
         png::write(&path, &sheet.rgb, sheet.height, sheet.width, about)?;

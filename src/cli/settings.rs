@@ -68,7 +68,8 @@ impl SettingsFile {
 
     /// Several words, or one.
     pub(super) fn words(&self, name: &str) -> Result<Option<Vec<String>>> {
-        self.read(name, "a list of texts", |v| match v {
+        self.read(name, "a text or more", |v| match v {
+            toml::Value::Array(list) if list.is_empty() => None,
             toml::Value::Array(list) => list.iter().map(|v| v.as_str().map(str::to_string)).collect(),
             one => one.as_str().map(|word| vec![word.to_string()]),
         })
@@ -77,7 +78,8 @@ impl SettingsFile {
     /// Several counts, or one.
     pub(super) fn counts(&self, name: &str) -> Result<Option<Vec<u64>>> {
         let count = |v: &toml::Value| v.as_integer().and_then(|n| u64::try_from(n).ok());
-        self.read(name, "a list of whole numbers", |v| match v {
+        self.read(name, "a whole number or more", |v| match v {
+            toml::Value::Array(list) if list.is_empty() => None,
             toml::Value::Array(list) => list.iter().map(count).collect(),
             one => count(one).map(|n| vec![n]),
         })

@@ -189,6 +189,7 @@ struct Merged {
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let merged = merge(args)?;
     merged.settings.check()?;
+    media::rehearse(merged.format, merged.settings.frame_rate_fps)?;
     let started = Instant::now();
     let eeg = args.eeg.as_deref().map(|path| read(path, args, &merged)).transpose()?;
     let n_clips = eeg.as_ref().map_or(args.prompt.len(), |eeg| eeg.n);
@@ -244,7 +245,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         // Nothing was made: nothing is left behind but what was there before.
         let _ = std::fs::remove_dir(&args.output);
     } else {
-        let sheet = media::png::sheet(&firsts, 4)?;
+        let sheet = media::png::overview(&firsts, 4)?;
         let path = args.output.join("sheet.png");
         media::png::write(&path, &sheet.rgb, sheet.height, sheet.width, &comment)?;
         report.value["sheet"] = json!(path.display().to_string());

@@ -20,6 +20,10 @@ pub(super) fn plan(config: &SchedulerConfig, num_inference_steps: usize) -> Resu
     let ends_at_zero = config.choice("final_sigmas_type", &["zero", "sigma_min"])? == "zero";
     let lower_order_final = config.flag("lower_order_final").unwrap_or(true) && num_inference_steps < 15;
     let schedule = config.schedule()?;
+    config.stride(num_inference_steps)?;
+    if schedule.alphas_cumprod().len() < 2 {
+        return Err(Error::setting("num_train_timesteps", "dpmsolver++ wants 2 or more, got 1"));
+    }
     // Times of the calls, ᾱ at each, and where the last one leads.
     let (times, mut a) = if config.flag("use_karras_sigmas").unwrap_or(false) {
         karras(schedule.alphas_cumprod(), num_inference_steps)

@@ -86,6 +86,9 @@ fn read_array(path: &Path) -> Result<Vec<Clip>> {
         let detail = format!("is {:?}, wanted clips [n, frames, height, width, 3]", array.shape);
         return Err(Error::format(path, detail));
     };
+    if array.data.is_empty() {
+        return Err(Error::format(path, format!("is {:?}: holds no clip", array.shape)));
+    }
     if let Some(value) = array.data.iter().find(|&&v| !(0.0..=255.0).contains(&v) || v.fract() != 0.0) {
         return Err(Error::format(path, format!("holds {value}, wanted bytes of 0 to 255")));
     }

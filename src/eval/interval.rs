@@ -29,6 +29,22 @@ impl Interval {
     }
 }
 
+/// Most resamples that are drawn; intervals stop moving long before.
+pub const MOST_RESAMPLES: usize = 100_000;
+
+/// Refuses a count of resamples that is none or absurd.
+///
+/// Errors: [`crate::error::Error::Setting`].
+pub fn check_resamples(count: usize) -> crate::error::Result<()> {
+    match (1..=MOST_RESAMPLES).contains(&count) {
+        true => Ok(()),
+        false => {
+            let detail = format!("wanted 1 to {MOST_RESAMPLES}, got {count}");
+            Err(crate::error::Error::setting("--resamples", detail))
+        }
+    }
+}
+
 /// Which clips each resample holds: drawn once for `n` clips, so that all scores of them are resampled alike.
 pub struct Resamples {
     n: usize,

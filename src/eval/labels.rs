@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::path::Path;
 
 /// Most classes anyone tells apart.
-const MOST_CLASSES: usize = 10_000;
+pub const MOST_CLASSES: usize = 10_000;
 /// No list of labels is longer than this.
 const LIMIT_BYTES: u64 = 64 << 20;
 
@@ -47,6 +47,10 @@ impl Confusion {
         }
         if let Some(class) = truth.iter().chain(predicted).find(|&&class| class >= n_classes) {
             return Err(Error::shape("labels", format!("class {class}, wanted below {n_classes}")));
+        }
+        if n_classes > MOST_CLASSES {
+            let detail = format!("{n_classes} classes, at most {MOST_CLASSES} are told apart");
+            return Err(Error::shape("labels", detail));
         }
         let mut counts = vec![0; n_classes * n_classes];
         truth.iter().zip(predicted).for_each(|(t, p)| counts[t * n_classes + p] += 1);

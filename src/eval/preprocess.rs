@@ -88,9 +88,11 @@ impl Preprocess {
         }
         let [to_height, to_width] = self.size;
         let [tall, wide] = if self.crop {
-            // The shorter side has the size, the longer one keeps the proportion, rounded down.
-            let side = to_height.min(to_width);
-            if height <= width { [side, side * width / height] } else { [side * height / width, side] }
+            // As small as covers both sides, in proportion, rounded down.
+            match to_height * width / height >= to_width {
+                true => [to_height, to_height * width / height],
+                false => [to_width * height / width, to_width],
+            }
         } else {
             self.size
         };
@@ -196,5 +198,15 @@ mod tests {
         assert_eq!(got.len(), 12);
         assert!((got[0] - want(2)).abs() < 1e-6 && (got[5] - want(3)).abs() < 1e-6, "{got:?}");
         assert!(cut.apply(&picture, 3, 6).is_err());
+        // Both sides are covered, whatever their proportion.
+        for size in [[2, 5], [4, 2], [2, 8], [7, 1]] {
+            let cut = Preprocess { crop: true, ..Preprocess::vit(size) };
+            let got = cut.apply(&picture, 2, 6).unwrap();
+            assert_eq!(got.len(), size[0] * size[1] * 3);
+            assert!(
+                got.chunks(size[1] * 3).all(|line| line == &got[..size[1] * 3]),
+                "rows are alike: {size:?}"
+            );
+        }
     }
 }

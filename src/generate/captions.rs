@@ -281,7 +281,7 @@ impl CaptionRun {
         };
         let (longest, places) = (config.num_query_tokens + text.len(), config.text.max_position_embeddings);
         // The last token is written, not read.
-        if longest + settings.decoding.max_new_tokens > places + 1 {
+        if longest.saturating_add(settings.decoding.max_new_tokens) > places + 1 {
             let detail = format!(
                 "{} queries, {} tokens of the prompt and up to {} new ones do not fit the {places} positions of the \
                  language model; shorten the prompt or ask for fewer tokens",

@@ -329,7 +329,7 @@ fn predicted_motion(gpu: &Gpu, folder: &Folder, settings: &Settings, eeg: &Segme
     let inputs = input.cut(eeg, scaler.as_ref())?;
     let open = |weights: &Weights| eeg_model(&weights.with_full_activations(), &file);
     let model = nn::open(gpu, folder.checkpoint(Part::Dynamics)?, settings.precision(), open)?.model;
-    let scores = by_clip(gpu, &inputs, eeg.n, &|x| model.forward(&[x]))?;
+    let scores = by_clip(gpu, &inputs, eeg.n, &|x| model.scores(&[x], 2))?;
     Ok(scores.chunks(2).map(|s| if s[1] > s[0] { Motion::Fast } else { Motion::Slow }).collect())
 }
 
@@ -375,7 +375,7 @@ fn unconditional(gpu: &Gpu, folder: &Folder, settings: &Settings) -> Result<(usi
 fn embedding(file: &Checkpoint) -> Result<(View<'_>, [usize; 2])> {
     let view = file.views().next().ok_or_else(|| Error::format(file.path(), "holds no tensor"))?;
     match view.shape {
-        &[tokens, width] | &[1, tokens, width] => Ok((view, [tokens, width])),
+        &[tokens, width] | &[1, tokens, width] if tokens * width > 0 => Ok((view, [tokens, width])),
         other => Err(Error::format(file.path(), format!("wanted [tokens, width], got {other:?}"))),
     }
 }

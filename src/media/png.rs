@@ -129,6 +129,31 @@ pub fn sheet(clips: &[Frames], margin: usize) -> Result<Frames> {
     Frames::new(1, sheet_height, sheet_width, rgb, first.frame_rate_fps)
 }
 
+/// As [`sheet`], of so many clips, and of so many of their first frames, as one picture holds: what shows a run on its
+/// way ends none.
+///
+/// Errors: those of [`sheet`] but for its size.
+pub fn overview(clips: &[Frames], margin: usize) -> Result<Frames> {
+    let Some(first) = clips.first() else { return sheet(clips, margin) };
+    let (height, width) = (first.height.max(1), first.width.max(1));
+    let margin = margin.min(frames::MAX_SIDE.saturating_sub(height.max(width)) / 2);
+    let most = |length: usize| ((frames::MAX_SIDE - margin) / (length + margin)).max(1);
+    let (mut rows, mut columns) = (clips.len().min(most(height)), most(width));
+    columns = columns.min(clips[..rows].iter().map(|clip| clip.count).max().unwrap_or(1));
+    let pixels = |rows: usize, columns: usize| {
+        ((rows * (height + margin) + margin) * (columns * (width + margin) + margin)) as u64
+    };
+    while pixels(rows, columns) > frames::MAX_PIXELS && rows * columns > 1 {
+        if rows > columns { rows -= 1 } else { columns -= 1 }
+    }
+    let cut = |clip: &Frames| {
+        let count = clip.count.min(columns);
+        let rgb = clip.rgb[..clip.rgb.len() / clip.count.max(1) * count].to_vec();
+        Frames::new(count, clip.height, clip.width, rgb, clip.frame_rate_fps)
+    };
+    sheet(&clips[..rows].iter().map(cut).collect::<Result<Vec<_>>>()?, margin)
+}
+
 /// Reads a picture of any colour type as one frame (at 1 frame per second), with its comment. Transparency
 /// is dropped; of an animated file the first picture is read.
 ///
@@ -238,6 +263,21 @@ mod tests {
         assert!(super::sheet(&[clip(1, 4, 5, 1), clip(1, 5, 4, 1)], 2).is_err());
         assert!(super::sheet(&clips, usize::MAX).unwrap_err().to_string().contains("fewer"));
         assert!(super::sheet(&[clip(1, 1, 1, 0)], 5000).unwrap_err().to_string().contains("8192"));
+    }
+
+    #[test]
+    fn an_overview_shows_what_fits() {
+        let size = |clips: &[Frames], margin| {
+            let sheet = overview(clips, margin).unwrap();
+            (sheet.height, sheet.width)
+        };
+        assert_eq!(size(&[clip(3, 4, 5, 1), clip(2, 4, 5, 2)], 2), (2 + 2 * (4 + 2), 2 + 3 * (5 + 2)));
+        assert_eq!(size(&[clip(9, 2, 1000, 1)], 2), (6, 2 + 8 * 1002));
+        assert_eq!(size(&vec![clip(1, 3000, 2, 1); 5], 4), (4 + 2 * 3004, 10));
+        assert_eq!(size(&[clip(1, 8192, 3, 1)], 4), (8192, 3));
+        assert_eq!(size(&vec![clip(2, 4090, 4090, 1); 2], 0), (8180, 4090), "64 million pixels at most");
+        assert!(overview(&[], 2).is_err());
+        assert!(overview(&[clip(1, 4, 5, 1), clip(1, 5, 4, 1)], 2).is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl ClipTextConfig {
             intermediate_size: config.size_or("intermediate_size", 2048)?,
             num_hidden_layers: config.layers_or("num_hidden_layers", 12)?,
             num_attention_heads: config.size_or("num_attention_heads", 8)?,
-            max_position_embeddings: config.size_or("max_position_embeddings", 77)?,
+            max_position_embeddings: config.positive_or("max_position_embeddings", 77)?,
             layer_norm_eps: config.number_or("layer_norm_eps", 1e-5)?,
             hidden_act: config.activation("hidden_act", "quick_gelu")?,
             eos_token_id: config.size_or("eos_token_id", 49_407)? as i64,

@@ -232,7 +232,7 @@ pub fn generate(
     }
     let (longest, places) = (prompts.padding.longest(), model.config().max_position_embeddings);
     // The last token is written, not read.
-    if longest + decoding.max_new_tokens > places + 1 {
+    if longest.saturating_add(decoding.max_new_tokens) > places + 1 {
         let detail = format!(
             "the longest prompt has {longest} tokens, {} more were asked for, the language model has {places} positions; \
              shorten the prompt or ask for fewer tokens",

@@ -23,6 +23,9 @@ use crate::nn::{Dropout, LayerNorm, Linear, MultiheadAttention, Weights};
 use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
+/// Most values of a clip's latents, and of the positions.
+const MOST_VALUES: usize = 1 << 26;
+
 /// Sizes of the sequence model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seq2SeqConfig {
@@ -92,6 +95,12 @@ impl Seq2SeqConfig {
             drop_prob: config.number_or("drop_prob", 0.1)?,
             is_centred: config.switch_or("centred", false)?,
         };
+        if sizes.n_windows.saturating_mul(sizes.d_model) > MOST_VALUES {
+            return Err(config.wrong("d_model", "a width that suits so many windows"));
+        }
+        if sizes.latent_shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size)) > MOST_VALUES {
+            return Err(config.wrong("latent_shape", "fewer latents"));
+        }
         if !(0.0..1.0).contains(&sizes.drop_prob) {
             return Err(config.wrong("drop_prob", "0 or more and below 1"));
         }

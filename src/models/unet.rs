@@ -13,6 +13,7 @@
 //! huggingface/diffusers 0.42 `models/unets/unet_2d_condition.py`.
 
 use super::config::Config;
+use super::vae::MOST_LEVELS;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
@@ -81,6 +82,9 @@ impl UNetConfig {
         ])?;
         config.only_silu()?;
         let block_out_channels = config.sizes("block_out_channels")?;
+        if !(1..=MOST_LEVELS).contains(&block_out_channels.len()) {
+            return Err(config.wrong("block_out_channels", &format!("1 to {MOST_LEVELS} levels")));
+        }
         let n = block_out_channels.len();
         let attention = |key: &str, with: &[&str], without: &[&str]| -> Result<Vec<bool>> {
             let words = config.words(key)?;
@@ -127,7 +131,10 @@ impl UNetConfig {
             downsample_padding: config.size_or("downsample_padding", 1)?,
             flip_sin_to_cos: config.switch_or("flip_sin_to_cos", true)?,
             freq_shift: config.number_or("freq_shift", 0.0)?,
-            sample_size: config.get("sample_size").and_then(|v| v.as_u64()).map(|v| v as usize),
+            sample_size: match config.get("sample_size").is_some_and(|v| v.is_u64()) {
+                true => Some(config.size("sample_size")?),
+                false => None,
+            },
             block_out_channels,
         };
         if sizes.transformer_layers.iter().any(|&n| n > 64) {

@@ -60,8 +60,8 @@ impl VaeConfig {
         if norm_num_groups == 0 || block_out_channels.iter().any(|c| c % norm_num_groups != 0) {
             return Err(config.wrong("norm_num_groups", "groups that divide every level's channels"));
         }
-        if block_out_channels.is_empty() {
-            return Err(config.wrong("block_out_channels", "at least one level"));
+        if !(1..=MOST_LEVELS).contains(&block_out_channels.len()) {
+            return Err(config.wrong("block_out_channels", &format!("1 to {MOST_LEVELS} levels")));
         }
         Ok(VaeConfig {
             in_channels: config.size_or("in_channels", 3)?,
@@ -84,6 +84,8 @@ impl VaeConfig {
 }
 
 const EPS: f64 = 1e-6;
+/// Most levels; each halves both sides.
+pub(super) const MOST_LEVELS: usize = 8;
 
 struct Resnet {
     norm1: GroupNorm,
@@ -288,6 +290,8 @@ impl Vae {
             return Err(Error::setting("tile", format!("wanted at least 8 latents, got {tile}")));
         }
         let &[images, height, width, _] = latents.shape() else { return self.decode(latents) };
+        // One tile that holds the picture is the whole decode.
+        let tile = tile.min(height.max(width).max(8));
         let scale = self.config.downscale();
         let (step, blend) = (tile - tile / 4, (tile / 4) * scale);
         let places = |size: usize| -> Vec<(usize, usize)> {

@@ -14,6 +14,9 @@ use crate::nn::{Conv2d, LayerNorm, Linear, MultiheadAttention, TransformerLayer,
 use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
+/// Most values of the positions, which no file holds.
+const MOST_POSITIONS: usize = 1 << 26;
+
 /// Sizes of a classifier, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VideoMaeConfig {
@@ -69,6 +72,10 @@ impl VideoMaeConfig {
         };
         if sizes.tubelet_size == 0 || sizes.num_frames < sizes.tubelet_size {
             return Err(config.wrong("tubelet_size", "at least 1, and no more than num_frames"));
+        }
+        let [frames, height, width] = sizes.patches();
+        if frames.saturating_mul(height).saturating_mul(width).saturating_mul(hidden_size) > MOST_POSITIONS {
+            return Err(config.wrong("image_size", "a picture of fewer patches"));
         }
         Ok(sizes)
     }

@@ -304,7 +304,7 @@ impl Weights {
                 None => parameters.convolution(&path, shape, groups, self.dtype()),
             };
         }
-        let count = shape.iter().product();
+        let count = shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size));
         let view = self.view(name, &shape)?;
         self.source(name, view, 0..count, |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), shape, groups, kind, bytes, self.half(name)),
@@ -326,7 +326,8 @@ impl Weights {
             return ConvWeight::from_tensor(&weight.cast(self.dtype())?, 1);
         }
         let view = self.view(name, &shape)?;
-        self.source(name, view, 0..shape.iter().product(), |kind, bytes| match bytes {
+        let count = shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size));
+        self.source(name, view, 0..count, |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), flat, 1, kind, bytes, self.half(name)),
             None => ConvWeight::planned(self.gpu(), flat, 1, kind, self.half(name)),
         })

@@ -113,7 +113,9 @@ fn step(range: f64, n: usize) -> f64 {
 
 /// 1, 2 and 5 times each power of ten around the range.
 fn fine_decades(low: f64, high: f64) -> Vec<f64> {
-    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    // Beyond them f64 has none.
+    let whole = |decade: f64| decade.clamp(-308.0, 308.0) as i32;
+    let decades = whole(low.log10().floor())..=whole(high.log10().ceil());
     decades.flat_map(|e| [1.0, 2.0, 5.0].map(|times| times * 10f64.powi(e))).collect()
 }
 
@@ -310,6 +312,7 @@ mod tests {
         assert_eq!(labels(0.3, 1.8, true, 6), ["0.2", "0.5", "1", "2"]);
         assert_eq!(labels(2.0, 2.0, false, 4), ["1.8", "1.9", "2.0", "2.1", "2.2"]);
         assert_eq!(labels(0.0, 0.0, false, 2), ["−1", "0", "1"]);
+        assert!(!labels(1.7e307, 1.7e307, true, 4).is_empty() && !labels(5e-324, 5e-324, true, 4).is_empty());
         assert_eq!(labels(1e-7, 1e5, true, 4), ["1e−7", "1e−4", "0.1", "100", "1e5"]);
     }
 

@@ -6,7 +6,7 @@ use super::scene::{Scene, Text, fitted, text_width};
 use crate::error::{Error, Result};
 
 /// Classes at most.
-pub const MAX_CLASSES: usize = 400;
+pub const CONFUSION_MAX_CLASSES: usize = 400;
 /// Longest side of the matrix.
 const SIDE: f64 = 600.0;
 /// Widest name.
@@ -15,12 +15,13 @@ const NAME: f64 = 130.0;
 /// A heat map of `counts` `[true, predicted]`, each row as shares of its trials, with accuracy and chance above it.
 /// `names` are the classes', or empty; rows without a trial stay grey.
 ///
-/// Errors: [`Error::Shape`] when `counts` is no square of 1 to [`MAX_CLASSES`] classes, `names` are neither none nor
+/// Errors: [`Error::Shape`] when `counts` is no square of 1 to [`CONFUSION_MAX_CLASSES`] classes, `names` are neither none nor
 /// one a class, or no trial is there.
 pub fn confusion(title: &str, counts: &[u64], names: &[String]) -> Result<Scene> {
     let n = counts.len().isqrt();
-    if n == 0 || n * n != counts.len() || n > MAX_CLASSES {
-        let detail = format!("{} counts are no square matrix of 1 to {MAX_CLASSES} classes", counts.len());
+    if n == 0 || n * n != counts.len() || n > CONFUSION_MAX_CLASSES {
+        let detail =
+            format!("{} counts are no square matrix of 1 to {CONFUSION_MAX_CLASSES} classes", counts.len());
         return Err(Error::shape("confusion", detail));
     }
     if !names.is_empty() && names.len() != n {

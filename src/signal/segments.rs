@@ -25,7 +25,7 @@ pub const CLIP_SAMPLES: usize = 400;
 /// Samples of a slot: 13 s.
 pub const SLOT_SAMPLES: usize = CUE_SAMPLES + CLIPS * CLIP_SAMPLES;
 /// Most bytes cut at once; a stride of one sample multiplies a recording by four hundred.
-const MAX_BYTES: u64 = 8 << 30;
+pub(super) const MAX_BYTES: u64 = 8 << 30;
 
 /// First sample of a clip in its block. Slots and clips are counted from 0.
 pub fn clip_start(slot: usize, clip: usize) -> usize {

@@ -130,7 +130,9 @@ impl<T: Real> Stack<T> {
         }
         let mut leading =
             windowed_shape(&self.shape(), window, step).map_err(|detail| Error::shape("windows", detail))?;
-        let mut data = Vec::with_capacity(leading.iter().product());
+        let n_values = leading.iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64));
+        windows::within_memory(n_values, size_of::<T>())?;
+        let mut data = Vec::with_capacity(n_values as usize);
         for stretch in self.data.chunks_exact(self.n_channels * self.n_samples) {
             for start in windows::starts(self.n_samples, window, step) {
                 for channel in stretch.chunks_exact(self.n_samples) {

@@ -21,6 +21,8 @@ use zip::write::SimpleFileOptions;
 const MAX_PICKLE_BYTES: u64 = 64 << 10;
 /// Most numbers of a tensor.
 const MAX_VALUES: usize = 1 << 28;
+/// Most steps of a pickle, with the items it copies. One tensor takes about 40.
+const MAX_SPENT: usize = 4096;
 
 /// A value on the pickle's stack.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,17 @@ enum Item {
         shape: Vec<usize>,
         strides: Vec<usize>,
     },
+}
+
+impl Item {
+    /// What a copy holds, in items.
+    fn size(&self) -> usize {
+        1 + match self {
+            Item::Text(text) | Item::Global(text) => text.len() / 16,
+            Item::Tuple(items) => items.iter().map(Item::size).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// Number types of storages.
@@ -162,8 +175,11 @@ fn unpickle(pickle: &[u8]) -> Result<Item, String> {
     let mut reader = Cursor::new(pickle);
     let (mut stack, mut memo): (Vec<Item>, HashMap<u32, Item>) = (Vec::new(), HashMap::new());
     let ended = || "its pickle ends too early".to_string();
+    // Steps, and what copies hold: a few bytes of pickle can double a tuple again and again.
+    let mut spent = 0;
     loop {
         let [op] = take::<1>(&mut reader)?;
+        spent += 1;
         match op {
             0x80 => match take::<1>(&mut reader)? {
                 [2..=5] => {}
@@ -213,14 +229,18 @@ fn unpickle(pickle: &[u8]) -> Result<Item, String> {
                     b'q' => take::<1>(&mut reader)?[0].into(),
                     _ => u32::from_le_bytes(take(&mut reader)?),
                 };
-                memo.insert(idx, stack.last().ok_or_else(ended)?.clone());
+                let item = stack.last().ok_or_else(ended)?;
+                spent += item.size();
+                memo.insert(idx, item.clone());
             }
             b'h' | b'j' => {
                 let idx = match op {
                     b'h' => take::<1>(&mut reader)?[0].into(),
                     _ => u32::from_le_bytes(take(&mut reader)?),
                 };
-                stack.push(memo.get(&idx).ok_or_else(ended)?.clone());
+                let item = memo.get(&idx).ok_or_else(ended)?;
+                spent += item.size();
+                stack.push(item.clone());
             }
             b'Q' => {
                 let what = stack.pop().ok_or_else(ended)?;
@@ -235,7 +255,7 @@ fn unpickle(pickle: &[u8]) -> Result<Item, String> {
             }
             other => return Err(format!("its pickle does something no tensor needs (opcode 0x{other:02x})")),
         }
-        if stack.len() + memo.len() > 4096 {
+        if spent > MAX_SPENT {
             return Err("its pickle is too deep for one tensor".into());
         }
     }
@@ -414,6 +434,15 @@ mod tests {
         refused("evil.pt", "calls posix.system");
         refused("integers.pt", "torch.LongStorage, wanted floats");
         assert!(read(golden("missing.pt")).is_err());
+    }
+
+    #[test]
+    fn a_pickle_that_doubles_what_it_holds_is_refused() {
+        let doubling: Vec<u8> = [b")".to_vec(), b"q\0h\0\x86".repeat(60), b".".to_vec()].concat();
+        let nesting: Vec<u8> = [b")".to_vec(), b"\x85".repeat(60_000), b".".to_vec()].concat();
+        for pickle in [doubling, nesting] {
+            assert!(unpickle(&pickle).unwrap_err().contains("too deep"));
+        }
     }
 
     #[test]

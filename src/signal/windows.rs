@@ -3,7 +3,8 @@
 //! The Seq2Seq model looks at 0.5 s every 0.25 s: `[62, 400]` -> `[7, 62, 100]` (EEG2Video,
 //! `segment_sliding_window`). Windows never cross segments.
 
-use crate::error::{Error, Result};
+use super::segments::MAX_BYTES;
+use crate::error::{Error, Result, bytes};
 use std::iter::StepBy;
 use std::ops::Range;
 
@@ -40,6 +41,7 @@ pub fn sliding(data: &[f32], n_channels: usize, window: usize, step: usize) -> R
     if n == 0 {
         return Err(Error::shape("windows", format!("{n_samples} samples, wanted at least {window}")));
     }
+    within_memory((n as u64).saturating_mul((n_channels * window) as u64), 4)?;
     let mut out = Vec::with_capacity(n * n_channels * window);
     for start in starts {
         for channel in data.chunks_exact(n_samples) {
@@ -47,6 +49,24 @@ pub fn sliding(data: &[f32], n_channels: usize, window: usize, step: usize) -> R
         }
     }
     Ok((out, n))
+}
+
+/// Refuses so many values of `bytes` each where they are more than anyone means to make.
+///
+/// Errors: [`Error::Setting`].
+pub(super) fn within_memory(n_values: u64, size: usize) -> Result<()> {
+    let needed = n_values.saturating_mul(size as u64);
+    match needed > MAX_BYTES {
+        false => Ok(()),
+        true => {
+            let detail = format!(
+                "windows would take {}, at most {}; let them overlap less",
+                bytes(needed),
+                bytes(MAX_BYTES)
+            );
+            Err(Error::setting("window", detail))
+        }
+    }
 }
 
 /// The Seq2Seq model's windows of a clip: `[62, 400]` -> `[7, 62, 100]`. Errors as [`sliding`].

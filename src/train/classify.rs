@@ -321,9 +321,11 @@ impl<'a> Run<'a> {
         let x = upload(self.trainer.gpu(), &batch)?;
         let x: Vec<&Tensor> = x.iter().collect();
         let ids: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
-        let (config, smoothing) = (self.config, self.recipe.label_smoothing);
-        let loss =
-            |weights: &Weights, _| network(weights, config)?.forward(&x)?.cross_entropy(&ids, smoothing);
+        let (config, smoothing, n_classes) =
+            (self.config, self.recipe.label_smoothing, self.config.size("n_outputs")?);
+        let loss = |weights: &Weights, _| {
+            network(weights, config)?.scores(&x, n_classes)?.cross_entropy(&ids, smoothing)
+        };
         Ok(self.trainer.step(rate, loss)?.loss)
     }
 

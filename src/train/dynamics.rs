@@ -97,7 +97,7 @@ impl Dynamics {
         let labels: Vec<i64> =
             indices.iter().map(|&at| self.labels[0][self.sets.train.clips[at]] as i64).collect();
         let model = eeg_model(&weights.with_full_activations(), &self.config)?;
-        model.forward(&[&self.sets.batch(&self.gpu, &indices)?])?.cross_entropy(&labels, 0.0)
+        model.scores(&[&self.sets.batch(&self.gpu, &indices)?], 2)?.cross_entropy(&labels, 0.0)
     }
 
     /// Cross-entropy of the validation clips' mean scores, and the share told right.
@@ -135,7 +135,7 @@ impl Dynamics {
     fn logits(&self, weights: &Weights) -> Result<Vec<f32>> {
         let model = eeg_model(&weights.with_full_activations(), &self.config)?;
         let n = self.sets.validation_clips.len();
-        by_clip(&self.gpu, &self.sets.validation, n, &|x| model.forward(&[x]))
+        by_clip(&self.gpu, &self.sets.validation, n, &|x| model.scores(&[x], 2))
     }
 }
 

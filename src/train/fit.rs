@@ -102,7 +102,7 @@ pub struct Batches {
 impl Batches {
     /// Indices of a batch by its number: the step, or step · accumulate + micro.
     pub fn at(&self, number: u64) -> Vec<usize> {
-        let (n, first) = (self.n.max(1) as u64, number * self.size as u64);
+        let (n, first) = (self.n.max(1) as u64, number.saturating_mul(self.size as u64));
         let mut order = (u64::MAX, Vec::new());
         let index = |place: u64| {
             if order.0 != place / n {
@@ -110,7 +110,7 @@ impl Batches {
             }
             order.1.get((place % n) as usize).copied()
         };
-        (first..first + self.size as u64).filter_map(index).collect()
+        (first..first.saturating_add(self.size as u64)).filter_map(index).collect()
     }
 }
 

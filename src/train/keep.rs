@@ -34,6 +34,8 @@ pub fn write_model(
         let views = base.into_iter().flat_map(Checkpoint::views);
         let kept = views.filter(|view| !changed.contains_key(view.name)).map(|view| {
             let (name, shape) = (view.name.to_string(), view.shape.to_vec());
+            // Counters and tables of ids stay what they are.
+            let dtype = if weights::is_float(view.dtype) { dtype } else { view.dtype };
             NewTensor::streamed(name, dtype, shape, move |sink| match view.dtype == dtype {
                 true => sink.put(view.bytes),
                 false => sink.put_f32(&weights::to_f32(&view)?),

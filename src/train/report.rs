@@ -4,6 +4,7 @@
 //! UnitResult .. -> Summary per model, task and protocol: mean ± std over subjects, chance, p, shuffled labels
 //! ```
 
+use super::Unit;
 use super::classify::{RESULT, UnitResult, shuffled};
 use crate::error::{Error, Result};
 use crate::files;
@@ -13,6 +14,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+/// Most classes a result may tell apart: tables of all against all are made of them.
+const MOST_CLASSES: usize = 10_000;
 
 /// No result is longer than this.
 const LIMIT_BYTES: u64 = 64 << 20;
@@ -96,6 +100,21 @@ fn check(result: &UnitResult, path: &Path) -> Result<()> {
     let classes = result.truth.iter().chain(&result.predicted).chain(&result.rank);
     if n == 0 || lengths != [n; 3] || classes.into_iter().any(|&class| class >= result.n_classes) {
         return Err(Error::format(path, "clips, truth, predictions and ranks do not fit each other"));
+    }
+    if result.n_classes > MOST_CLASSES {
+        let detail = format!("{} classes, at most {MOST_CLASSES} are told apart", result.n_classes);
+        return Err(Error::format(path, detail));
+    }
+    // They become names of files.
+    let Unit { model, task, subject, protocol, .. } = &result.unit;
+    let plain = |text: &&String| {
+        !text.is_empty()
+            && text.chars().all(|c| c.is_alphanumeric() || "_.+-".contains(c))
+            && !text.contains("..")
+    };
+    if let Some(odd) = [model, task, subject, protocol].into_iter().find(|text| !plain(text)) {
+        let detail = format!("'{}' is no name of a model, task, subject or protocol", odd.escape_debug());
+        return Err(Error::format(path, detail));
     }
     Ok(())
 }
@@ -381,6 +400,15 @@ mod tests {
         std::fs::write(same.join(RESULT), serde_json::to_string(&other).unwrap()).unwrap();
         let error = read_results(&[folder.path().to_path_buf()]).unwrap_err();
         assert!(error.to_string().contains("of the same unit"), "{error}");
+        for (model, n_classes, says) in
+            [("a/../b", 40, "no name of a model"), ("..", 40, "no name"), ("MLP", 1 << 40, "told apart")]
+        {
+            let unit = Unit { model: model.into(), ..results[0].unit.clone() };
+            let other = UnitResult { unit, n_classes, ..results[0].clone() };
+            std::fs::write(same.join(RESULT), serde_json::to_string(&other).unwrap()).unwrap();
+            let error = read_results(&[folder.path().to_path_buf()]).unwrap_err();
+            assert!(error.exit_code() == 3 && error.to_string().contains(says), "{error}");
+        }
         std::fs::write(same.join(RESULT), "{}").unwrap();
         assert_eq!(read_results(&[folder.path().to_path_buf()]).unwrap_err().exit_code(), 3);
         assert!(read_results(&[tempfile::tempdir().unwrap().path().to_path_buf()]).is_err());

@@ -88,7 +88,8 @@ fn near(want: &Wanted, unused: &[View]) -> String {
     }
 }
 
-fn is_float(dtype: Dtype) -> bool {
+/// Whether [`super::to_f32`] reads it.
+pub fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 

@@ -3,7 +3,7 @@
 use super::report;
 use crate::cli::Shell;
 use crate::error::{Error, Result};
-use crate::eval::{Confusion, Interval, Resamples, labels, nway};
+use crate::eval::{Confusion, Interval, Resamples, check_resamples, labels, nway};
 use crate::files;
 use crate::signal::npy;
 use crate::train::classify::UnitResult;
@@ -78,6 +78,7 @@ struct Answers {
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    check_resamples(args.resamples)?;
     if let Some(output) = &args.output {
         files::refuse_foreign_folder(output, MARK, "folder of scores", args.force)?;
     }
@@ -110,9 +111,14 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
                     100.0 * score.uniform.max(score.confusion.majority())
                 );
                 files::write_text(folder.join(format!("confusion-{name}.csv")), &score.confusion_csv())?;
-                let picture = folder.join(format!("confusion-{name}.png"));
-                report::plot_of(&score.confusion, &title)?.save(&picture)?;
-                let picture = report::image_of(&picture, "who is taken for whom")?;
+                let picture = match report::plot_of(&score.confusion, &title)? {
+                    None => String::new(),
+                    Some(scene) => {
+                        let path = folder.join(format!("confusion-{name}.png"));
+                        scene.save(&path)?;
+                        report::image_of(&path, "who is taken for whom")?
+                    }
+                };
                 body += &format!("<h2>{}</h2>\n{picture}\n", report::escaped(name));
             }
             let intro = "Every accuracy: mean [95 % bootstrap interval]. Chance: one class as likely as another. \

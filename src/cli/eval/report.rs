@@ -85,7 +85,8 @@ impl Scores<'_> {
             png::write(folder.join(format!("{}.png", sheet.name)), rgb, *height, *width, "")?;
         }
         if let Some(confusion) = self.confusion {
-            plot_of(confusion, "decoded clips by the classifier")?.save(folder.join("confusion.png"))?;
+            let scene = plot_of(confusion, "decoded clips by the classifier")?;
+            scene.map_or(Ok(()), |scene| scene.save(folder.join("confusion.png")))?;
         }
         files::write_text(folder.join("report.html"), &self.page(cells, &sheets, folder)?)
     }
@@ -184,9 +185,12 @@ table{border-collapse:collapse;display:block;overflow-x:auto}th,td{border:1px so
 white-space:nowrap}th{background:#f2f2f2}img{max-width:100%;image-rendering:pixelated}pre{overflow-x:auto}";
 
 /// Counts as a picture, classes by their numbers.
-pub(super) fn plot_of(confusion: &Confusion, title: &str) -> Result<plot::Scene> {
+pub(super) fn plot_of(confusion: &Confusion, title: &str) -> Result<Option<plot::Scene>> {
+    if confusion.n_classes > plot::CONFUSION_MAX_CLASSES {
+        return Ok(None);
+    }
     let names: Vec<String> = (0..confusion.n_classes).map(|class| class.to_string()).collect();
-    plot::confusion(title, &confusion.counts, &names)
+    plot::confusion(title, &confusion.counts, &names).map(Some)
 }
 
 /// A picture inside the page.

@@ -5,7 +5,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result};
 use crate::eval::video::{Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table};
-use crate::eval::{Clip, Confusion, Judge, Shown, clips, judges, labels};
+use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels};
 use crate::files;
 use crate::media::Frames;
 use crate::signal::seed_dv::CLASSES;
@@ -154,6 +154,7 @@ struct Origin {
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    check_resamples(args.resamples)?;
     let asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     let baselines = baselines(args)?;
     let controls: Vec<(&str, &Path)> =

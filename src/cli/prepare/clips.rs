@@ -88,11 +88,19 @@ enum As {
 pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()> {
     let request = request(args)?;
     let films = films(&args.video)?;
+    let names = films.iter().map(|film| name_of(film)).collect::<Result<Vec<_>>>()?;
+    for (at, name) in names.iter().enumerate() {
+        if let Some(first) = names[..at].iter().position(|other| other == name) {
+            let (one, other) = (films[first].display(), films[at].display());
+            let detail = format!("{one} and {other} would both become '{}'; rename one", name.display());
+            return Err(Error::setting("--video", detail));
+        }
+    }
     let per_film = if args.continuous { 0 } else { seed_dv::BLOCK_CLIPS };
     let mut progress = Progress::new(shell.quiet, "clips", (films.len() * per_film) as u64);
     let (mut lines, mut told, mut done) = (Vec::new(), Vec::new(), 0);
-    for film in &films {
-        let output = args.output.join(name_of(film)?);
+    for (film, name) in films.iter().zip(&names) {
+        let output = args.output.join(name);
         let output = if args.format == As::Npy { output.with_added_extension("npy") } else { output };
         let is_finished = !args.force && output.exists();
         let n = if is_finished {
@@ -173,8 +181,11 @@ fn finished(output: &Path, args: &Args) -> Result<usize> {
     } else {
         let entries = std::fs::read_dir(output).map_err(Error::read(output))?;
         let is_folder = args.format == As::Png;
-        let clips = entries.flatten().filter(|entry| entry.path().is_dir() == is_folder);
-        (clips.count(), true)
+        let clips: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() == is_folder).collect();
+        let first = clips.iter().min().map(|first| video::read(first, args.fps)).transpose()?;
+        let wanted = (args.frames as usize, args.height, args.width);
+        (clips.len(), first.is_none_or(|first| (first.count, first.height, first.width) == wanted))
     };
     if !fits || n == 0 || (!args.continuous && n != seed_dv::BLOCK_CLIPS) {
         let detail =

@@ -154,7 +154,7 @@ fn csv(args: &Args, inputs: &[PathBuf], shell: &Shell, stopped: &AtomicBool) -> 
         )?;
         let stem = input.file_stem().unwrap_or_default();
         let output =
-            if is_folder { args.output.join(stem).with_extension("npy") } else { args.output.clone() };
+            if is_folder { args.output.join(stem).with_added_extension("npy") } else { args.output.clone() };
         if is_folder && output.exists() && !args.eeg.force {
             lines.push(format!("{}, finished before", output.display()));
             continue;

@@ -6,10 +6,10 @@ use crate::cli::progress::{Progress, duration};
 use crate::cli::settings::SettingsFile;
 use crate::cli::{Float, Shell, stop};
 use crate::data::{Examples, Fold, Input, Protocol, SeedDv, Task, folds};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
-use crate::models::{EEG_MODELS, takes_features};
+use crate::models::{check_classifier, takes_features};
 use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
 use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
@@ -17,6 +17,9 @@ use crate::train::{Course, Plateau, Rates, Rule, Sweep, Unit};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+
+/// No settings file is longer.
+const SETTINGS_BYTES: u64 = 1 << 20;
 
 const EXAMPLES: &str = "\
 The data: a folder with EEG/sub1.npy .. ([7, 62, 104000], or segmented) and meta_info/, as SEED-DV has them and
@@ -263,7 +266,7 @@ fn run_one(
     let mut recipe = merged.recipe.clone();
     let n_train =
         (0..examples.len()).filter(|&at| fold.train.contains(&(examples.clips[at] / clips_per_group)));
-    let steps = n_train.count().div_ceil(recipe.batch_size).max(1) * recipe.epochs;
+    let steps = n_train.count().div_ceil(recipe.batch_size).max(1).saturating_mul(recipe.epochs);
     recipe.rates.course = course(&merged.schedule, steps as u64)?;
     let mut progress = Progress::new(shell.quiet, label, steps as u64);
     let mut tell = |epoch: usize, step: usize, of: usize| progress.set((epoch * of + step) as u64);
@@ -361,16 +364,7 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
     };
     let models = words(&args.model, "model", "ShallowNet")?;
     for model in &models {
-        if !EEG_MODELS.contains(&model.as_str()) {
-            let near = nearest(model, EEG_MODELS).map(|near| format!("; did you mean '{near}'?"));
-            let detail = format!(
-                "'{}' is none of {}{}",
-                model.escape_debug(),
-                EEG_MODELS.join(", "),
-                near.unwrap_or_default()
-            );
-            return Err(Error::setting("model", detail));
-        }
+        check_classifier(model)?;
     }
     let tasks = words(&args.task, "task", "40c")?;
     let input = match args.input.clone().or(file.word("input")?) {
@@ -547,6 +541,10 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
                 "was written by a run of other settings; give another --output, or --force to start anew";
             return Err(Error::format(&path, detail));
         }
+        Ok(_) if !args.force && !is_settings(&path)? => {
+            let detail = "is no settings of such a run; give another --output, or --force to replace it";
+            return Err(Error::format(&path, detail));
+        }
         Ok(_) => {
             let units = args.output.join("units");
             std::fs::remove_dir_all(&units).or_else(missing_is_fine).map_err(Error::write(&units))?;
@@ -566,6 +564,15 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
         }
     }
     files::write_text(&path, &text)
+}
+
+/// Whether a settings file is one that [`Merged::to_toml`] wrote.
+fn is_settings(path: &Path) -> Result<bool> {
+    let bytes = files::read_small(path, SETTINGS_BYTES)?;
+    let table = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    Ok(table.is_some_and(|table| {
+        ["model", "task", "subjects", "seeds"].iter().all(|name| table.contains_key(*name))
+    }))
 }
 
 /// Whether a unit was finished or got as far as a checkpoint.

@@ -4,8 +4,8 @@ use super::fit::{FitArgs, Usual};
 use super::heads::{self, EegArgs};
 use crate::cli::Shell;
 use crate::data::{EegInput, SeedDv};
-use crate::error::{Error, Result, nearest};
-use crate::models::{Config, EEG_MODELS, takes_features};
+use crate::error::Result;
+use crate::models::{Config, check_classifier, takes_features};
 use crate::signal::Form;
 use crate::signal::features::BANDS;
 use crate::train::Fit;
@@ -72,11 +72,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     }
     args.eeg.refuse_existing("dynamics", &args.fit)?;
     let model = args.model.clone().or(file.word("model")?).unwrap_or("GLMNet".into());
-    if !EEG_MODELS.contains(&model.as_str()) {
-        let near = nearest(&model, EEG_MODELS).map(|near| format!("; did you mean '{near}'?"));
-        let (given, near) = (model.escape_debug(), near.unwrap_or_default());
-        return Err(Error::setting("model", format!("'{given}' is none of {}{near}", EEG_MODELS.join(", "))));
-    }
+    check_classifier(&model)?;
     let recording = args.eeg.read(&file, &mut common, false)?;
     let flows = recording.data.flows(SeedDv::n_blocks(recording.eeg.n))?;
     let seconds = args.window_s.or(file.number("window-s")?).unwrap_or(1.0);

@@ -167,6 +167,9 @@ pub(super) struct Common {
     pub table: Map<String, Value>,
 }
 
+/// Most examples of a batch.
+const MOST_TOGETHER: usize = 1 << 20;
+
 impl FitArgs {
     /// The settings file; `own` are the names of the command's own settings.
     pub(super) fn file(&self, own: &[&str]) -> Result<SettingsFile> {
@@ -212,6 +215,12 @@ impl FitArgs {
         };
         let steps = positive(self.steps, "steps", usual.steps)?;
         let batch_size = size(self.batch_size, "batch-size", usual.batch_size)?;
+        if batch_size > MOST_TOGETHER {
+            let detail = format!(
+                "wanted 1 to {MOST_TOGETHER}, got {batch_size}; --accumulate makes more of less memory"
+            );
+            return Err(Error::setting("batch-size", detail));
+        }
         let accumulate = size(self.accumulate, "accumulate", 1)?;
         let optimizer = self.optimizer.clone().or(file.word("optimizer")?).unwrap_or("adamw".into());
         let rule = match optimizer.as_str() {
@@ -368,6 +377,11 @@ impl FitArgs {
     /// Whether what is there may go.
     pub(super) fn may_replace(&self) -> bool {
         self.force || self.resume
+    }
+
+    /// Whether an earlier call's work is gone on with.
+    pub(super) fn resumes(&self) -> bool {
+        self.resume
     }
 
     /// Where the model goes.

@@ -16,10 +16,12 @@ pub(super) fn write(output: &Path, group: &[&UnitResult], summary: &Summary) -> 
         100.0 * summary.top1,
         100.0 * summary.uniform_chance.max(summary.majority_chance)
     );
-    let counts: Vec<u64> = report::confusion(group).into_iter().flatten().collect();
-    let names: Vec<String> = (1..=summary.n_classes).map(|class| class.to_string()).collect();
-    let scene = plot::confusion(&format!("{model}, {task}: {accuracy}"), &counts, &names)?;
-    scene.save(output.join(format!("confusion-{name}.png")))?;
+    if summary.n_classes <= plot::CONFUSION_MAX_CLASSES {
+        let counts: Vec<u64> = report::confusion(group).into_iter().flatten().collect();
+        let names: Vec<String> = (1..=summary.n_classes).map(|class| class.to_string()).collect();
+        let scene = plot::confusion(&format!("{model}, {task}: {accuracy}"), &counts, &names)?;
+        scene.save(output.join(format!("confusion-{name}.png")))?;
+    }
     let curve = report::mean_curve(group);
     let line = |name: &str, which: usize| Series::over_epochs(name, curve.iter().map(move |at| at[which]));
     let panels = [

@@ -167,11 +167,11 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     )?;
 
     let model = vae::model(&fit.weights(), &config)?;
-    draw(&model, &gpu, &clips, &validation, &args.fit.output)?;
     let moments = vae::moments(&model, &gpu, &clips, &vae::spread(&learnt, WHITENED_BY))?;
     let mut values = fit.result()?;
     moments.whiten(&mut values)?;
     common.keep(&args.fit.model(), &config, None, &values)?;
+    draw(&model, &gpu, &clips, &validation, &args.fit.output)?;
     args.fit.tell(shell, &fit)
 }
 
@@ -245,7 +245,7 @@ fn draw(model: &Vae, gpu: &Gpu, clips: &Clips, places: &[(usize, usize)], folder
         let back = model.decode(&model.encode(&pixels.cast(model.dtype())?)?.0)?;
         rows.push(pictures(&back)?);
     }
-    let sheet = png::sheet(&rows, 2)?;
+    let sheet = png::overview(&rows, 2)?;
     png::write(folder.join("reconstructions.png"), &sheet.rgb, sheet.height, sheet.width, "")
 }
 

@@ -22,6 +22,7 @@ use crate::train::vae::{self as pixels, spread};
 use crate::train::video::{self, Learning, Lora, Objective, Step, Videos};
 use crate::train::{Fit, Values};
 use crate::weights::{self, Checkpoint, NewTensor, random};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -542,12 +543,9 @@ fn encoded(
     let path = args.fit.output.join("latents.safetensors");
     let vae_file = models::architecture("AutoencoderKL")?.checkpoint(&plan.vae_folder)?;
     // What they were made of.
-    let weights: u64 = vae_file.views().fold(0, |sum, view| {
-        let text: String = view.bytes.iter().step_by(61).map(|&byte| char::from(byte)).collect();
-        sum.rotate_left(7) ^ random::hash(&text)
-    });
+    let weights = vae_file.views().fold(Sha256::new(), |hash, view| hash.chain_update(view.bytes)).finalize();
     let made_of = format!(
-        "{}, {:?}, {chosen:?}, {:?}, {weights:016x}, {:?}, samples: {}",
+        "{}, {:?}, {chosen:?}, {:?}, {weights:x?}, {:?}, samples: {}",
         args.data.display(),
         clips.shape(),
         plan.vae,
@@ -555,7 +553,9 @@ fn encoded(
         plan.samples
     );
     let key = format!("{:016x}", random::hash(&made_of));
-    if let Ok(file) = Checkpoint::open(&path)
+    // A new run may be of new clips in the same place.
+    if args.fit.resumes()
+        && let Ok(file) = Checkpoint::open(&path)
         && file.metadata().get("made_of") == Some(&key)
         && let (Some(means), deviations) = (file.get("means"), file.get("deviations"))
         && means.n_values() == chosen.len() * size
@@ -634,7 +634,7 @@ fn show(output: &Path, step: u64, truths: &[Vec<u8>], made: &[Frames]) -> Result
         rows.push(Frames::new(made.count, made.height, made.width, truth.clone(), made.frame_rate_fps)?);
         rows.push(made.clone());
     }
-    let sheet = png::sheet(&rows, 2)?;
+    let sheet = png::overview(&rows, 2)?;
     png::write(folder.join("sheet.png"), &sheet.rgb, sheet.height, sheet.width, "")
 }
 

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use std::io::Read;
 use std::path::Path;
 
+/// Most values that axes other than empty ones may say.
+const MOST_VALUES: u128 = 1 << 40;
 /// Longest header read, in bytes.
 pub const MAX_HEADER_BYTES: u64 = 64 * 1024;
 /// NumPy's own limit on axes was 32 until 2.0, and 64 since.
@@ -117,6 +119,12 @@ pub(super) fn read_header(path: &Path, reader: &mut impl Read, available: u64) -
     })?;
     let too_large = || Error::format(path, format!("header: shape {axes:?} is too large to be true"));
     let values = axes.iter().try_fold(1u128, |product, &n| product.checked_mul(u128::from(n)));
+    // Axes beside an empty one claim room that nothing backs.
+    let mut others = axes.iter().filter(|&&n| n > 0);
+    let others = others.try_fold(1u128, |product, &n| product.checked_mul(u128::from(n)));
+    if others.is_none_or(|product| product > MOST_VALUES) {
+        return Err(too_large());
+    }
     let data_bytes = values.and_then(|n| n.checked_mul(number.size as u128)).ok_or_else(too_large)?;
     let shape =
         axes.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>().map_err(|_| too_large())?;

@@ -31,7 +31,7 @@ mod video;
 use crate::error::{Error, Result};
 use crate::gpu::{Checks, Family, Gpu, Options};
 use crate::nn::Precision;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::Write;
@@ -242,7 +242,8 @@ pub fn run() -> ExitCode {
 
 /// Runs one command line; returns its exit code.
 fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let parsed = with_negative_numbers(Cli::command()).try_get_matches_from(args);
+    let cli = match parsed.and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
@@ -287,6 +288,15 @@ fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// `-1` is a number everywhere, so that what refuses it names the flag it was given to.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    command.mut_subcommands(with_negative_numbers)
 }
 
 /// Help and version as clap prints them, a wrong call in one line.

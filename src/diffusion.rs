@@ -109,6 +109,9 @@ impl Plan {
 /// # Ok::<(), mindreel::error::Error>(())
 /// ```
 pub fn plan(sampler: &str, config: &SchedulerConfig, num_inference_steps: usize, eta: f64) -> Result<Plan> {
+    if eta > 0.0 && sampler != "ddim" {
+        return Err(Error::setting("--eta", format!("is for --scheduler ddim, not for {sampler}")));
+    }
     match sampler {
         "ddim" => ddim::plan(config, num_inference_steps, eta),
         "pndm" => pndm::plan(config, num_inference_steps),

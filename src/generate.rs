@@ -114,6 +114,9 @@ impl Settings {
         if !self.guidance_scale.is_finite() || self.guidance_scale < 0.0 {
             return wrong("--guidance-scale", format!("wanted 0 or more, got {}", self.guidance_scale));
         }
+        if let Some(tile) = self.vae_tile.filter(|&tile| tile < 8) {
+            return wrong("--vae-tile", format!("wanted at least 8 latents, got {tile}"));
+        }
         if !(self.eta.is_finite() && (0.0..=1.0).contains(&self.eta)) {
             return wrong("--eta", format!("wanted 0 to 1, got {}", self.eta));
         }
@@ -185,6 +188,7 @@ pub struct Run {
     sizes: Sizes,
     plan: Plan,
     scheduler: String,
+    warning: Option<String>,
     need: Need,
     unet: UNetConfig,
     vae: VaeConfig,
@@ -204,14 +208,20 @@ impl Run {
             Some(path) => SchedulerConfig::open(path)?,
             None => SchedulerConfig::stable_diffusion(),
         };
-        let scheduler = settings.scheduler.clone().unwrap_or(config.sampler().unwrap_or("ddim").to_string());
+        let (scheduler, warning) = config.sampler_or(settings.scheduler.as_deref(), "ddim");
         let walk = |steps| diffusion::plan(&scheduler, &config, steps, settings.eta);
         let plan = walk(settings.num_inference_steps)?;
         let few = walk(settings.num_inference_steps.min(FEW_STEPS))?;
         let need = Need { weights: 0, peak: 0 };
-        let mut run = Run { gpu: gpu.clone(), folder, settings, sizes, plan, scheduler, need, unet, vae };
+        let mut run =
+            Run { gpu: gpu.clone(), folder, settings, sizes, plan, scheduler, warning, need, unet, vae };
         run.need = run.reckon(few)?;
         Ok(run)
+    }
+
+    /// What was taken otherwise than the checkpoint says.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Sizes of the clips.

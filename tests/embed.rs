@@ -178,3 +178,38 @@ fn texts_and_pictures_are_where_clip_has_them() {
     assert!(unit.iter().zip(&got).all(|(a, b)| cosine(a, b) > 0.999999 && (cosine(a, a) - 1.0).abs() < 1e-6));
     assert!((unit[0].iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
 }
+
+#[test]
+fn texts_of_a_pipeline_differ_and_end_where_the_tokenizer_ends_them() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    done(folder.path(), &["init", "sd15-tiny", "--output", "sd"]);
+    let texts = ["--text", "a dog", "--text", "a red car", "--model", "sd", "--output"];
+    done(folder.path(), &[&["embed"][..], &texts, &["e.npy"]].concat());
+    let [dog, car] = <[Vec<f32>; 2]>::try_from(rows(&folder.path().join("e.npy"))).unwrap();
+    assert!(cosine(&dog, &car) < 0.9999, "{}", cosine(&dog, &car));
+
+    let long = "word ".repeat(90);
+    let run = Command::new(env!("CARGO_BIN_EXE_mindreel"))
+        .args(["embed", "--model", "sd", "--text", &long])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && stderr.contains("the model hears the first 75"), "{stderr}");
+
+    let config = folder.path().join("sd/text_encoder/config.json");
+    let mut value: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    value.as_object_mut().unwrap().remove("eos_token_id");
+    std::fs::write(&config, value.to_string()).unwrap();
+    refused(
+        folder.path(),
+        &["embed", "--text", "a dog", "--model", "sd"],
+        3,
+        "its tokenizer ends texts with 1023",
+    );
+    std::fs::remove_dir_all(folder.path().join("sd/tokenizer")).unwrap();
+    refused(folder.path(), &["embed", "--text", "a dog", "--model", "sd"], 3, "has no tokenizer folder");
+}

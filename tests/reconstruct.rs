@@ -90,6 +90,11 @@ fn eeg_becomes_captions_pictures_and_a_grid() {
     let text = refusal(&mut reconstruct("other", &more), 3);
     assert!(text.contains("holds 1 pictures for 2 items"), "{text}");
     assert!(!at("other").exists());
+    // What is wrong with the painter is known before a caption is written.
+    std::fs::remove_dir_all(images.join("tokenizer")).unwrap();
+    let text = refusal(&mut reconstruct("third", &[]), 3);
+    assert!(text.contains("tokenizer"), "{text}");
+    assert!(!at("third").exists());
 }
 
 #[test]
@@ -168,6 +173,17 @@ fn mistakes_are_told_in_one_line() {
     told(refused(&["--scheduler", "eulr"], 2), "eulr");
     told(refused(&["--use-karras-sigmas"], 2), "is for --scheduler dpmsolver++, not for pndm");
     told(refused(&["--max-memory", "0.000001"], 4), "--dtype f16");
+    told(refused(&["--eta", "0.5"], 2), "is for --scheduler ddim, not for pndm");
+    told(refused(&["--vae-tile", "4"], 2), "--vae-tile");
+    told(refused(&["--seed", "-1"], 2), "--seed");
+    // A sampler that is none of ours is replaced, and said to be.
+    let scheduler = model.join("scheduler/scheduler_config.json");
+    let known = std::fs::read_to_string(&scheduler).unwrap();
+    std::fs::write(&scheduler, known.replace("PNDMScheduler", "EulerDiscreteScheduler")).unwrap();
+    let (code, _, stderr) = outcome(&mut image(&model, &output, &["--prompt", "a dog"]));
+    assert!(code == 0 && stderr.contains("EulerDiscreteScheduler, is none of ours; pndm"), "{stderr}");
+    std::fs::remove_dir_all(&output).unwrap();
+    std::fs::write(&scheduler, known).unwrap();
     // A prompt that is not heard to its end is warned of.
     let long = "word ".repeat(90);
     let (code, _, stderr) = outcome(&mut image(&model, &output, &["--prompt", &long]));

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 const EXAMPLES: &str = "\
 The checkpoint: a BLIP-2 folder with OPT as published (Salesforce/blip2-opt-2.7b), or one that holds it as blip2/.
-Pictures are resized to the model's square as Pillow's bicubic does.
+Pictures are resized to the model's square as the bicubic of Pillow up to 12 does.
 
 Examples:
   mindreel caption-images coco_images --model blip2-opt-2.7b --output captions

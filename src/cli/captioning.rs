@@ -47,7 +47,7 @@ pub(super) struct DecodingFlags {
     repetition_penalty: Option<f64>,
 
     /// Scores are divided by the length to this power [default: 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     length_penalty: Option<f64>,
 
     /// When beams end: false, true or never [default: false]

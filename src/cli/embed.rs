@@ -77,6 +77,19 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     for warning in &embedder.warnings {
         shell.note(&format!("warning: {}: {warning}", args.model.display()));
     }
+    if of == Of::Texts {
+        let too_long = names.iter().map(|text| embedder.too_long(text)).collect::<Result<Vec<_>>>()?;
+        let mut found = too_long.iter().flatten();
+        if let Some([n, heard]) = found.next() {
+            shell.note(&format!(
+                "warning: a text has {n} tokens, of which the model hears the first {heard}{}",
+                match found.count() {
+                    0 => String::new(),
+                    more => format!("; so it is with {more} more"),
+                }
+            ));
+        }
+    }
     let mut progress = Progress::new(shell.quiet, "embed", names.len() as u64);
     let mut rows = match of {
         Of::Texts => embedder.texts(&names, |n| {

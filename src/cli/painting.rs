@@ -90,6 +90,9 @@ pub(super) fn settle(
         gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
+    if let Some(warning) = run.warning() {
+        shell.note(&format!("warning: {warning}"));
+    }
     let less = "try --dtype f16, a smaller --image-batch-size or size, --vae-tile 32";
     refuse_what_cannot_fit(gpu, need.peak, max_memory, less)
 }

@@ -210,6 +210,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         gpu.facts().name,
     ));
     shell.note(&format!("memory: {} of weights, {} at most", bytes(need.weights), bytes(need.peak)));
+    if let Some(warning) = run.warning() {
+        shell.note(&format!("warning: {warning}"));
+    }
     let less = "try --dtype f16, a smaller --batch-size or size, --vae-tile 32";
     refuse_what_cannot_fit(&gpu, need.peak, merged.max_memory_gib, less)?;
     make_output(&args.output)?;

@@ -170,6 +170,23 @@ impl SchedulerConfig {
         }
     }
 
+    /// The sampler to take: what was asked for, else the file's, else `usual`; with a warning where the file names one
+    /// we do not have.
+    pub fn sampler_or(&self, asked: Option<&str>, usual: &str) -> (String, Option<String>) {
+        let named = self.field("_class_name").and_then(|name| name.as_str());
+        match (asked.or(self.sampler()), named) {
+            (Some(sampler), _) => (sampler.to_string(), None),
+            (None, None) => (usual.to_string(), None),
+            (None, Some(other)) => {
+                let other = other.escape_debug();
+                (
+                    usual.to_string(),
+                    Some(format!("its scheduler, {other}, is none of ours; {usual} takes its place")),
+                )
+            }
+        }
+    }
+
     /// ᾱ at every time of training.
     ///
     /// Errors: [`Error::Setting`] when ᾱ would reach 0 or stay 1, where no step is defined.

@@ -65,6 +65,9 @@ impl Embedder {
         let is_pipeline = of == Of::Texts && !folder.join("config.json").exists() && part.is_dir();
         let own = if is_pipeline { part } else { folder.to_path_buf() };
         let tokenizer = folder.join("tokenizer");
+        if is_pipeline && !tokenizer.is_dir() {
+            return Err(Error::format(folder, "has no tokenizer folder; its text_encoder wants one"));
+        }
         let tokenizer = if tokenizer.is_dir() { tokenizer } else { folder.to_path_buf() };
         let config = Config::open(own.join("config.json"))?;
         match (of, config.architecture()?) {
@@ -86,6 +89,23 @@ impl Embedder {
                 Err(Error::format(config.path(), detail))
             }
         }
+    }
+
+    /// Tokens of a text and how many of them the model hears, where those are fewer.
+    ///
+    /// Errors: those of the tokenizer.
+    pub fn too_long(&self, text: &str) -> Result<Option<[usize; 2]>> {
+        let [n, heard] = match &self.model {
+            Model::Sentences { tokenizer, max_tokens, .. } => {
+                [tokenizer.encode(text, usize::MAX)?.len(), *max_tokens]
+            }
+            Model::Texts { tokenizer, model, .. } => {
+                let heard = model.config().max_position_embeddings;
+                [tokenizer.n_tokens(text)?, heard.saturating_sub(2)]
+            }
+            Model::Images { .. } => [0, 0],
+        };
+        Ok((n > heard).then_some([n, heard]))
     }
 
     /// One vector for each text; `done` hears how many there are so far.
@@ -182,6 +202,16 @@ fn texts(
     let sizes = ClipTextConfig::new(&if is_whole { config.part("text_config")? } else { config.clone() })?;
     let words = ClipTokenizer::open(tokenizer)?;
     fits(tokenizer, words.vocabulary_size(), sizes.vocab_size)?;
+    // 2 is what early files say, and means the largest id.
+    if sizes.eos_token_id != 2 && sizes.eos_token_id != words.end_id() {
+        let detail = format!(
+            "\"eos_token_id\" is {}, its tokenizer ends texts with {}: all would get the vector of their first token; \
+             set it",
+            sizes.eos_token_id,
+            words.end_id()
+        );
+        return Err(Error::format(config.path(), detail));
+    }
     let checkpoint = architecture("CLIPTextModel")?.checkpoint(folder)?;
     let projected = projection_width(&checkpoint, sizes.hidden_size)?;
     let opened = nn::open(gpu, checkpoint, precision, |weights: &Weights| {

@@ -9,6 +9,7 @@
 //! that of our generator.
 
 use super::conditions::{encode, encoding};
+use super::text::words_of;
 use super::{Folder, Guidance, Need, Part, Use, decode, denoise, frames, stream};
 use crate::diffusion::{self, Plan, SchedulerConfig};
 use crate::error::{Error, Result};
@@ -78,6 +79,9 @@ impl ImageSettings {
         if !self.guidance_scale.is_finite() || self.guidance_scale < 0.0 {
             return wrong("--guidance-scale", format!("wanted 0 or more, got {}", self.guidance_scale));
         }
+        if let Some(tile) = self.vae_tile.filter(|&tile| tile < 8) {
+            return wrong("--vae-tile", format!("wanted at least 8 latents, got {tile}"));
+        }
         if !(self.eta.is_finite() && (0.0..=1.0).contains(&self.eta)) {
             return wrong("--eta", format!("wanted 0 to 1, got {}", self.eta));
         }
@@ -112,6 +116,7 @@ pub struct ImageRun {
     width: usize,
     plan: Plan,
     scheduler: String,
+    warning: Option<String>,
     need: Need,
     unet: UNetConfig,
     vae: VaeConfig,
@@ -154,11 +159,12 @@ impl ImageRun {
             Ok(pixels)
         };
         let (height, width) = (side("--height", settings.height)?, side("--width", settings.width)?);
+        words_of(folder.path())?;
         let mut config = match folder.scheduler_config() {
             Some(path) => SchedulerConfig::open(path)?,
             None => SchedulerConfig::stable_diffusion(),
         };
-        let scheduler = settings.scheduler.clone().unwrap_or(config.sampler().unwrap_or("pndm").to_string());
+        let (scheduler, warning) = config.sampler_or(settings.scheduler.as_deref(), "pndm");
         if settings.use_karras_sigmas {
             if scheduler != "dpmsolver++" {
                 let detail = format!("is for --scheduler dpmsolver++, not for {scheduler}");
@@ -168,9 +174,15 @@ impl ImageRun {
         }
         let plan = diffusion::plan(&scheduler, &config, settings.num_inference_steps, settings.eta)?;
         let (gpu, need) = (gpu.clone(), Need { weights: 0, peak: 0 });
-        let mut run = ImageRun { gpu, folder, settings, height, width, plan, scheduler, need, unet, vae };
+        let mut run =
+            ImageRun { gpu, folder, settings, height, width, plan, scheduler, warning, need, unet, vae };
         run.need = run.reckon(tokens)?;
         Ok(run)
+    }
+
+    /// What was taken otherwise than the checkpoint says.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Height and width of the pictures.

@@ -3,7 +3,7 @@
 //! Bilinear: the same as OpenCV's `resize(…, INTER_LINEAR)`, which EEG2Video uses, to within the rounding of its
 //! fixed-point weights: four neighbours whatever the scale, edges repeated.
 //!
-//! Bicubic: the same as Pillow's `resize(…, BICUBIC)`, which CLIP's and BLIP-2's processors use, to the byte: Keys' cubic
+//! Bicubic: the same as Pillow's (up to 12) `resize(…, BICUBIC)`, which CLIP's and BLIP-2's processors use, to the byte: Keys' cubic
 //! with a = -1/2, as wide as the step where an axis shrinks, nothing beyond the edges, rows first, a byte in between.
 
 /// Resizes one picture; `rgb` is `[height, width, 3]`.

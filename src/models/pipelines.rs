@@ -88,7 +88,10 @@ pub fn pipelines() -> Vec<Pipeline> {
             class: "StableDiffusionPipeline",
             dtype: Dtype::F32,
             parts: vec![
-                with(text_encoder(64, 2, 4), json!({ "vocab_size": 1024 })),
+                with(
+                    text_encoder(64, 2, 4),
+                    json!({ "vocab_size": 1024, "bos_token_id": 1022, "eos_token_id": 1023 }),
+                ),
                 flat(unet(&[32, 64], 1, 4, 64, 8, 8)),
                 vae(&[16, 32, 32, 32], 1, 8, 64),
                 scheduler(),

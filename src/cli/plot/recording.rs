@@ -25,11 +25,11 @@ struct Part {
     channels: Vec<String>,
 
     /// Where to begin
-    #[arg(long, default_value_t = 0.0, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     start_s: f64,
 
     /// How much is taken; up to the end where nothing is said (of traces, at most 10)
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
 
     /// Which recording of a file with several, from 0
@@ -42,7 +42,6 @@ struct Part {
 
     /// Samples per second of the file
     #[arg(long, alias = "rate", default_value_t = montage::SAMPLE_RATE_HZ, value_name = "HZ")]
-    #[arg(allow_negative_numbers = true)]
     sample_rate: f64,
 
     /// Array of an .npz
@@ -129,7 +128,7 @@ pub(super) struct Psd {
     log_log: bool,
 
     /// Length of a window; frequencies lie 1 / SECONDS apart
-    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     window_s: f64,
 
     #[command(flatten)]
@@ -163,7 +162,7 @@ pub(super) struct Topomap {
     band: Vec<String>,
 
     /// Length of a window; frequencies lie 1 / SECONDS apart
-    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     window_s: f64,
 
     #[command(flatten)]

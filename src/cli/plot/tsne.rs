@@ -25,7 +25,7 @@ pub(super) struct Args {
     names: Vec<String>,
 
     /// How many neighbours count
-    #[arg(long, default_value_t = 30.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 30.0)]
     perplexity: f64,
 
     /// Steps of the descent

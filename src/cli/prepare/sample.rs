@@ -30,7 +30,7 @@ pub(super) struct Args {
     seed: u64,
 
     /// Length in seconds, at most 7200
-    #[arg(long, default_value_t = 8.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 8.0)]
     seconds: f64,
 
     /// So many epochs of 64 channels at 512 Hz in its place, as Alljoined has them, for `caption` and `reconstruct`

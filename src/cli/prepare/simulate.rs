@@ -49,7 +49,7 @@ pub(super) struct Args {
     subjects: usize,
 
     /// Power of the response by that of everything else, in dB
-    #[arg(long, value_name = "DB", default_value_t = DEFAULT_SNR_DB, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", default_value_t = DEFAULT_SNR_DB)]
     snr: f64,
 
     /// Seed of the simulation

@@ -36,7 +36,7 @@ pub(super) struct Args {
     output: PathBuf,
 
     /// Power of the simulated response by that of everything else, in dB
-    #[arg(long, value_name = "DB", default_value_t = -8.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", default_value_t = -8.0)]
     snr: f64,
 
     /// Seed of the simulation and of every training

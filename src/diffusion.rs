@@ -184,7 +184,8 @@ mod tests {
                     ..SchedulerConfig::stable_diffusion()
                 };
                 for (sampler, count) in SAMPLERS.iter().flat_map(|s| (1..=100).map(move |n| (s, n))) {
-                    match plan(sampler, &config, count, 1.0) {
+                    let eta = if *sampler == "ddim" { 1.0 } else { 0.0 };
+                    match plan(sampler, &config, count, eta) {
                         Ok(plan) => {
                             let terms = plan.steps().iter().flat_map(|s| s.next.iter().chain(&s.keep));
                             assert!(
@@ -201,5 +202,7 @@ mod tests {
                 }
             }
         }
+        let error = plan("pndm", &SchedulerConfig::stable_diffusion(), 10, 0.5).unwrap_err();
+        assert!(error.to_string().contains("is for --scheduler ddim, not for pndm"), "{error}");
     }
 }

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::signal::{npy, sample_recording};
-    use clap::Parser;
+    use clap::{CommandFactory, FromArgMatches, Parser};
     use std::collections::BTreeMap;
 
     #[derive(Parser)]
@@ -129,7 +129,10 @@ mod tests {
             None => word.to_string(),
         };
         let words = std::iter::once("plot".to_string()).chain(line.split(' ').map(word));
-        let line = Line::try_parse_from(words).map_err(|e| Error::setting("call", e.to_string()))?;
+        let found = crate::cli::with_negative_numbers(Line::command()).try_get_matches_from(words);
+        let line = found
+            .and_then(|found| Line::from_arg_matches(&found))
+            .map_err(|e| Error::setting("call", e.to_string()))?;
         run(&line.args, &shell())
     }
 

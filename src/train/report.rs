@@ -91,6 +91,17 @@ pub fn read_results(folders: &[PathBuf]) -> Result<Vec<UnitResult>> {
         let place = folders.first().cloned().unwrap_or_default();
         return Err(Error::format(place, format!("holds no finished unit ({RESULT})")));
     }
+    let mut classes: BTreeMap<[String; 3], usize> = BTreeMap::new();
+    for (result, path) in found.values() {
+        let Unit { model, task, protocol, .. } = &result.unit;
+        let key = [model, task, protocol].map(String::clone);
+        let known = *classes.entry(key).or_insert(result.n_classes);
+        if known != result.n_classes {
+            let detail =
+                format!("tells {} classes apart, another unit of its kind {known}", result.n_classes);
+            return Err(Error::format(path, detail));
+        }
+    }
     Ok(found.into_values().map(|(result, _)| result).collect())
 }
 
@@ -107,12 +118,8 @@ fn check(result: &UnitResult, path: &Path) -> Result<()> {
     }
     // They become names of files.
     let Unit { model, task, subject, protocol, .. } = &result.unit;
-    let plain = |text: &&String| {
-        !text.is_empty()
-            && text.chars().all(|c| c.is_alphanumeric() || "_.+-".contains(c))
-            && !text.contains("..")
-    };
-    if let Some(odd) = [model, task, subject, protocol].into_iter().find(|text| !plain(text)) {
+    let is_odd = |text: &str| text.is_empty() || text.contains(|c: char| c.is_control() || "/\\".contains(c));
+    if let Some(odd) = [model, task, subject, protocol].into_iter().find(|text| is_odd(text)) {
         let detail = format!("'{}' is no name of a model, task, subject or protocol", odd.escape_debug());
         return Err(Error::format(path, detail));
     }
@@ -401,7 +408,7 @@ mod tests {
         let error = read_results(&[folder.path().to_path_buf()]).unwrap_err();
         assert!(error.to_string().contains("of the same unit"), "{error}");
         for (model, n_classes, says) in
-            [("a/../b", 40, "no name of a model"), ("..", 40, "no name"), ("MLP", 1 << 40, "told apart")]
+            [("a/../b", 40, "no name of a model"), ("", 40, "no name"), ("MLP", 1 << 40, "told apart")]
         {
             let unit = Unit { model: model.into(), ..results[0].unit.clone() };
             let other = UnitResult { unit, n_classes, ..results[0].clone() };
@@ -409,6 +416,14 @@ mod tests {
             let error = read_results(&[folder.path().to_path_buf()]).unwrap_err();
             assert!(error.exit_code() == 3 && error.to_string().contains(says), "{error}");
         }
+        let unit = Unit { seed: 7, ..results[0].unit.clone() };
+        let other = UnitResult { unit, n_classes: 41, ..results[0].clone() };
+        std::fs::write(same.join(RESULT), serde_json::to_string(&other).unwrap()).unwrap();
+        let error = read_results(&[folder.path().to_path_buf()]).unwrap_err();
+        assert!(
+            error.to_string().contains("41 classes apart") || error.to_string().contains("kind 41"),
+            "{error}"
+        );
         std::fs::write(same.join(RESULT), "{}").unwrap();
         assert_eq!(read_results(&[folder.path().to_path_buf()]).unwrap_err().exit_code(), 3);
         assert!(read_results(&[tempfile::tempdir().unwrap().path().to_path_buf()]).is_err());

@@ -48,8 +48,9 @@ impl Moments {
                 let value = f64::from(mean[i]);
                 self.sum[i] += value;
                 self.variances[i] += f64::from(logvar[i]).exp();
-                for j in 0..=i {
-                    self.products[i * c + j] += value * f64::from(mean[j]);
+                let products = &mut self.products[i * c..=i * c + i];
+                for (product, &other) in products.iter_mut().zip(mean) {
+                    *product += value * f64::from(other);
                 }
             }
         }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Simulates a data set, makes a table of text embeddings, and trains on blocks 0 to 4 of 7: a classifier of true clips (the
-judge), the VAE, the semantic predictor, the sequence model, the dynamics classifier, the denoiser. Block 5 chooses (the
+judge), the VAE, the semantic predictor, the sequence model, the dynamics classifier, the denoiser, first on single
+frames, then on whole clips. Block 5 chooses (the
 judge learns from its true clips, too), block 6 is looked at by `mindreel demo` alone, which runs at the end and whose
 scores go into OUTPUT/model/manifest.json.
 
@@ -35,7 +36,7 @@ pub(super) struct Args {
     output: PathBuf,
 
     /// Power of the simulated response by that of everything else, in dB
-    #[arg(long, value_name = "DB", default_value_t = -8.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", default_value_t = -8.0)]
     snr: f64,
 
     /// Seed of the simulation and of every training
@@ -48,12 +49,13 @@ pub(super) struct Args {
 }
 
 /// Settings of the trainings, by the names of their files.
-const CONFIGS: [(&str, &str); 6] = [
+const CONFIGS: [(&str, &str); 7] = [
     ("classifier", include_str!("../../../configs/demo/classifier.toml")),
     ("vae", include_str!("../../../configs/demo/vae.toml")),
     ("semantic", include_str!("../../../configs/demo/semantic.toml")),
     ("seq2seq", include_str!("../../../configs/demo/seq2seq.toml")),
     ("dynamics", include_str!("../../../configs/demo/dynamics.toml")),
+    ("stills", include_str!("../../../configs/demo/stills.toml")),
     ("video", include_str!("../../../configs/demo/video.toml")),
 ];
 /// Sizes of the denoiser.
@@ -121,7 +123,11 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     stage(table, &texts)?;
     for (name, _) in CONFIGS {
         let run = out(name);
-        let kind = if name == "classifier" { "clip-classifier" } else { name };
+        let kind = match name {
+            "classifier" => "clip-classifier",
+            "stills" => "video",
+            _ => name,
+        };
         let mut words = words![
             "train",
             kind,
@@ -140,7 +146,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
             "semantic" => words.extend(words!["--text", &texts, "--into", &model]),
             "seq2seq" => words.extend(words!["--vae", &vae, "--into", &model]),
             "dynamics" => words.extend(words!["--into", &model]),
-            "video" => words.extend(words!["--vae", &vae, "--text", &texts, "--init", &unet]),
+            "stills" => words.extend(words!["--vae", &vae, "--text", &texts, "--init", &unet]),
+            "video" => {
+                words.extend(words!["--vae", &vae, "--text", &texts, "--unet", out("stills/model")]);
+            }
             _ => {}
         }
         if args.quick {

@@ -191,7 +191,7 @@ fn mistakes_are_one_line() {
     refused(&mut train(&data, &out, &["--folds", "3"]), 2, "0 to 2");
     refused(&mut train(&data, &out, &["--shard", "2/2"]), 2, "0/4");
     refused(&mut train(&data, &out, &["--learning-rate", "0"]), 2, "learning-rate");
-    refused(&mut train(&data, &out, &["--input", "raw"]), 2, "features");
+    refused(&mut train(&data, &out, &["--input", "raw"]), 2, "features: de or psd");
     refused(&mut train(&data, &out, &["--cross-subject"]), 2, "3 subjects");
     refused(&mut train(&data, &out, &["--task", "face"]), 3, "All_video_face_apperance.npy");
     refused(&mut train(&work.path().join("none"), &out, &[]), 3, "cannot be read");

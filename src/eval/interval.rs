@@ -30,7 +30,7 @@ impl Interval {
 }
 
 /// Most resamples that are drawn; intervals stop moving long before.
-pub const MOST_RESAMPLES: usize = 100_000;
+const MOST_RESAMPLES: usize = 100_000;
 
 /// Refuses a count of resamples that is none or absurd.
 ///

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::path::Path;
 
 /// Most classes anyone tells apart.
-pub const MOST_CLASSES: usize = 10_000;
+const MOST_CLASSES: usize = 10_000;
 /// No list of labels is longer than this.
 const LIMIT_BYTES: u64 = 64 << 20;
 

@@ -11,7 +11,7 @@ use super::parameters::{Parameters, Training};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::{ConvWeight, Packed, SourceType};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, n_elements};
 use crate::weights::{self, Checkpoint, Dtype, View, Wanted};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -304,8 +304,8 @@ impl Weights {
                 None => parameters.convolution(&path, shape, groups, self.dtype()),
             };
         }
-        let count = shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size));
         let view = self.view(name, &shape)?;
+        let count = n_elements(&shape)?;
         self.source(name, view, 0..count, |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), shape, groups, kind, bytes, self.half(name)),
             None => ConvWeight::planned(self.gpu(), shape, groups, kind, self.half(name)),
@@ -326,7 +326,7 @@ impl Weights {
             return ConvWeight::from_tensor(&weight.cast(self.dtype())?, 1);
         }
         let view = self.view(name, &shape)?;
-        let count = shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size));
+        let count = n_elements(&shape)?;
         self.source(name, view, 0..count, |kind, bytes| match bytes {
             Some(bytes) => ConvWeight::from_bytes(self.gpu(), flat, 1, kind, bytes, self.half(name)),
             None => ConvWeight::planned(self.gpu(), flat, 1, kind, self.half(name)),

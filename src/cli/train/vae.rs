@@ -19,7 +19,8 @@ The data: a folder with Video/clips.npy or Video/Block0/1.gif .., as `mindreel p
 them. Frames of --train-blocks are learnt from, those of --validation-block measured; other blocks are not looked at.
 
 Written to --output: model/ (as diffusers writes AutoencoderKL; over training frames its latents are uncorrelated, of mean
-0 and variance 1, which quant_conv and post_quant_conv see to), reconstructions.png (true frames above what comes back), log.jsonl, log.csv, loss.png, train.json.
+0 and variance 1, which quant_conv and post_quant_conv see to), reconstructions.png (true frames above what comes back),
+log.jsonl, log.csv, loss.png, train.json.
 
 Examples:
   mindreel train vae --data sim --output runs/vae

@@ -23,7 +23,7 @@ pub use ddim::inversion;
 pub use schedule::{BetaSchedule, Prediction, Schedule, SchedulerConfig, Spacing};
 pub use walk::Walk;
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 
 /// The samplers by the name a user types.
 pub const SAMPLERS: [&str; 3] = ["ddim", "pndm", "dpmsolver++"];
@@ -116,12 +116,7 @@ pub fn plan(sampler: &str, config: &SchedulerConfig, num_inference_steps: usize,
         "ddim" => ddim::plan(config, num_inference_steps, eta),
         "pndm" => pndm::plan(config, num_inference_steps),
         "dpmsolver++" => dpm_solver::plan(config, num_inference_steps),
-        other => {
-            let near =
-                nearest(other, SAMPLERS).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
-            let detail = format!("{other:?} is none of {}{near}", SAMPLERS.join(", "));
-            Err(Error::setting("--scheduler", detail))
-        }
+        other => Err(Error::setting("--scheduler", none_of(other, SAMPLERS))),
     }
 }
 
@@ -162,9 +157,9 @@ mod tests {
         let text = plan("euler", &config, 10, 0.0).unwrap_err().to_string();
         assert_eq!(text, r#"--scheduler: "euler" is none of ddim, pndm, dpmsolver++"#);
         let text = plan("ddmi", &config, 10, 0.0).unwrap_err().to_string();
-        assert!(text.ends_with(r#"did you mean "ddim"?"#), "{text}");
+        assert!(text.ends_with(r#"did you mean 'ddim'?"#), "{text}");
         let text = plan("dpmsolver+", &config, 10, 0.0).unwrap_err().to_string();
-        assert!(text.ends_with(r#"did you mean "dpmsolver++"?"#), "{text}");
+        assert!(text.ends_with(r#"did you mean 'dpmsolver++'?"#), "{text}");
         for sampler in SAMPLERS {
             for count in [0, 1001, usize::MAX] {
                 let text = plan(sampler, &config, count, 0.0).unwrap_err().to_string();

@@ -171,6 +171,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
+/// `'unte' is none of vae, unet; did you mean 'unet'?`: of a name that is not among the known ones.
+pub fn none_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = nearest(name, known.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
+    format!("'{}' is none of {}{}", name.escape_debug(), known.join(", "), near.unwrap_or_default())
+}
+
 /// Edits from one name to the other, in bytes: one put in, left out or changed, or two neighbours swapped.
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -200,6 +207,8 @@ mod tests {
         assert_eq!(nearest("conv_ni.weight", names), Some("conv_in.weight"));
         assert_eq!(nearest("tokenizer", names), None);
         assert_eq!(nearest("unte", ["vae", "unet"]), Some("unet"));
+        assert_eq!(none_of("unte", ["vae", "unet"]), "'unte' is none of vae, unet; did you mean 'unet'?");
+        assert_eq!(none_of("a\nb", ["vae", "unet"]), "'a\\nb' is none of vae, unet");
         let distances = ["", "unet", "net", "nuet", "units", "tenu"].map(|name| edit_distance("unet", name));
         assert_eq!(distances, [4, 0, 1, 1, 2, 3]);
     }

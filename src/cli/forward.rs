@@ -1,7 +1,7 @@
 //! `mindreel forward`: one model, tensors in, tensors out. The way another tool drives or checks a model.
 
 use super::{Number, Shell};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::models::{self, Inputs, Output};
@@ -154,10 +154,7 @@ fn component(model: &Path, name: Option<&str>) -> Result<PathBuf> {
     if parts.iter().any(|part| part == name) {
         return Ok(model.join(name));
     }
-    let near = nearest(name, parts.iter().map(String::as_str));
-    let near = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-    let detail = format!("'{}' is none of the parts, {}{near}", name.escape_debug(), parts.join(", "));
-    Err(Error::setting("--component", detail))
+    Err(Error::setting("--component", none_of(name, parts.iter().map(String::as_str))))
 }
 
 /// Folders of a pipeline that hold a model.
@@ -192,7 +189,7 @@ mod tests {
         assert_eq!(component(model, Some("vae")).unwrap(), model.join("vae"));
         assert!(text(None).contains("name one of its parts: unet, vae"));
         assert!(text(Some("unett")).contains("did you mean 'unet'?"));
-        assert!(text(Some("../vae")).contains("none of the parts"));
+        assert!(text(Some("../vae")).contains("none of unet, vae"));
         assert_eq!(component(model, Some("x")).unwrap_err().exit_code(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Float, Shell, stop};
-use crate::error::{Error, Result, bytes, nearest};
+use crate::error::{Error, Result, bytes, none_of};
 use crate::files;
 use crate::models::{
     Network, Part, Pipeline, Preset, Vocabulary, n_parameters, pipelines, presets, singles, vocabulary_of,
@@ -80,13 +80,10 @@ impl Made {
             return Ok(Made::Pipeline(pipeline));
         }
         let (presets, pipelines, networks) = (presets(), pipelines(), singles());
-        let names: Vec<&str> = (presets.iter().map(|known| known.name))
+        let names = (presets.iter().map(|known| known.name))
             .chain(pipelines.iter().map(|known| known.name))
-            .chain(networks.iter().map(|known| known.name))
-            .collect();
-        let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
-        let (list, near) = (names.join(", "), near.unwrap_or_default());
-        Err(Error::setting("NAME", format!("'{name}' is none of {list}{near}")))
+            .chain(networks.iter().map(|known| known.name));
+        Err(Error::setting("NAME", none_of(name, names)))
     }
 
     fn dtype(&self) -> Dtype {

@@ -6,8 +6,8 @@ use crate::signal::npy;
 use serde::Serialize;
 use std::path::Path;
 
-/// Most classes anyone tells apart.
-const MOST_CLASSES: usize = 10_000;
+/// Most classes anyone tells apart: tables of all against all are made of them.
+pub(crate) const MOST_CLASSES: usize = 10_000;
 /// No list of labels is longer than this.
 const LIMIT_BYTES: u64 = 64 << 20;
 

@@ -11,7 +11,7 @@ use super::interval::{Interval, Resamples, paired_p};
 use super::judges::{Judge, Kind, clip_cosine, clip_pcc};
 use super::nway::{NWay, Positives, rank};
 use super::pictures::{hue, mse, over_frames, psnr, ssim};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::media::Frames;
 use serde_json::{Value, json};
 
@@ -75,14 +75,7 @@ impl std::str::FromStr for Metric {
     fn from_str(text: &str) -> Result<Metric> {
         let names = Metric::ALL.map(|(name, _)| name);
         let found = Metric::ALL.iter().find(|(name, _)| *name == text);
-        found.map(|(_, metric)| *metric).ok_or_else(|| {
-            let near =
-                nearest(text, names).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            Error::setting(
-                "--metrics",
-                format!("'{}' is none of {}{near}", text.escape_debug(), names.join(", ")),
-            )
-        })
+        found.map(|(_, metric)| *metric).ok_or_else(|| Error::setting("--metrics", none_of(text, names)))
     }
 }
 

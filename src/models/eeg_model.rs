@@ -8,7 +8,7 @@
 
 use super::config::Config;
 use super::*;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::nn::Weights;
 use crate::tensor::Tensor;
 
@@ -104,11 +104,7 @@ pub fn check_classifier(model: &str) -> Result<()> {
             let others: Vec<&str> = EEG_MODELS.into_iter().filter(|name| !EMBEDDERS.contains(name)).collect();
             format!("{model} gives embeddings and tells no classes apart; take one of {}", others.join(", "))
         }
-        false => {
-            let near = nearest(model, EEG_MODELS).map(|near| format!("; did you mean '{near}'?"));
-            let (given, near) = (model.escape_debug(), near.unwrap_or_default());
-            format!("'{given}' is none of {}{near}", EEG_MODELS.join(", "))
-        }
+        false => none_of(model, EEG_MODELS),
     };
     Err(Error::setting("model", detail))
 }
@@ -148,11 +144,7 @@ pub fn eeg_model(weights: &Weights, config: &Config) -> Result<EegModel> {
         "MyEEGNet_embedding" => {
             EegNetEmbedding::load(weights, &eeg).map(|m| of_windows(m, EegNetEmbedding::forward))
         }
-        other => {
-            let near = nearest(other, EEG_MODELS).map(|near| format!("; did you mean '{near}'?"));
-            let (list, near) = (EEG_MODELS.join(", "), near.unwrap_or_default());
-            return Err(Error::format(config.path(), format!("'{other}' is none of {list}{near}")));
-        }
+        other => return Err(Error::format(config.path(), none_of(other, EEG_MODELS))),
     };
     let gives = if EMBEDDERS.contains(&name) { "embeddings" } else { "logits" };
     // A size that does not go is the config's.

@@ -11,7 +11,7 @@ mod transformers;
 use self::transformers::Writer;
 use super::config::Config;
 use super::*;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::gpu::{Gpu, Memory, Trace};
 use crate::nn::{self, Loaded, Precision, Weights};
 use crate::tensor::{DType, Tensor};
@@ -290,11 +290,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
 /// Errors: [`Error::Setting`] with the known names.
 pub fn architecture(name: &str) -> Result<&'static Architecture> {
     ARCHITECTURES.iter().find(|known| known.name == name).ok_or_else(|| {
-        let names = ARCHITECTURES.iter().map(|known| known.name);
-        let near =
-            nearest(name, names.clone()).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-        let list = names.collect::<Vec<_>>().join(", ");
-        Error::setting("architecture", format!("'{name}' is none of {list}{near}"))
+        Error::setting("architecture", none_of(name, ARCHITECTURES.iter().map(|known| known.name)))
     })
 }
 

@@ -18,14 +18,17 @@ impl Padding {
 
     /// From a mask `[batch, tokens]`, row-major, 0 at padding.
     ///
-    /// Errors: when the mask does not fill the shape, or the shape is empty.
+    /// Errors: when the mask does not fill the shape, or the shape is empty; values other than 0 and 1.
     pub fn new(mask: &[i64], [batch, tokens]: [usize; 2]) -> Result<Padding> {
         if batch * tokens != mask.len() || mask.is_empty() {
             let detail = format!("a mask of {} does not fill [{batch}, {tokens}]", mask.len());
             return Err(Error::shape("attention_mask", detail));
         }
+        if let Some(odd) = mask.iter().find(|&&seen| seen != 0 && seen != 1) {
+            return Err(Error::shape("attention_mask", format!("holds {odd}, wanted 1, or 0 at padding")));
+        }
         Ok(Padding {
-            rows: mask.chunks(tokens).map(|row| row.iter().map(|&seen| seen != 0).collect()).collect(),
+            rows: mask.chunks(tokens).map(|row| row.iter().map(|&seen| seen == 1).collect()).collect(),
         })
     }
 
@@ -91,6 +94,7 @@ mod tests {
         assert_eq!(padding.places(4), [2, 3]);
         assert_eq!(padding.after(2).places(0)[..7], [0, 1, -1, -1, 2, 3, 4]);
         assert!(Padding::new(&[1, 1, 1], [2, 2]).is_err());
+        assert!(Padding::new(&[1, 2, 1, 0], [2, 2]).unwrap_err().to_string().contains("holds 2, wanted 1"));
         assert!(Padding::none([2, 3]).mask(&Gpu::plan()).unwrap().is_none());
     }
 }

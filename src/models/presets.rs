@@ -12,7 +12,7 @@
 use super::config::Config;
 use super::example::Clip;
 use super::named::{Architecture, Inputs, architecture};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::files;
 use crate::gpu::{Gpu, Memory};
 use crate::nn::Precision;
@@ -70,13 +70,11 @@ pub fn presets() -> Vec<Preset> {
 ///
 /// Errors: [`Error::Setting`] with the known names.
 pub fn preset(name: &str) -> Result<Preset> {
-    let all = presets();
-    let names: Vec<&str> = all.iter().map(|preset| preset.name).collect();
-    let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
-    let (list, near) = (names.join(", "), near.unwrap_or_default());
-    all.into_iter()
-        .find(|preset| preset.name == name)
-        .ok_or_else(|| Error::setting("NAME", format!("'{name}' is none of {list}{near}")))
+    let mut all = presets();
+    match all.iter().position(|preset| preset.name == name) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => Err(Error::setting("NAME", none_of(name, all.iter().map(|preset| preset.name)))),
+    }
 }
 
 /// EEG2Video on Stable Diffusion v1-4, at full size.

@@ -18,7 +18,7 @@
 use super::npy;
 use super::segments::{CLIPS, SLOTS};
 use super::stack::BLOCKS;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::files;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -243,14 +243,7 @@ impl std::str::FromStr for Task {
         let text = if text == "color" { "colour" } else { text };
         Task::ALL.iter().find(|(name, _)| *name == text).map(|&(_, task)| task).ok_or_else(|| {
             let names = Task::ALL.map(|(name, _)| name);
-            let near = nearest(text, names).map(|near| format!("; did you mean '{near}'?"));
-            let detail = format!(
-                "'{}' is none of {}{}",
-                text.escape_debug(),
-                names.join(", "),
-                near.unwrap_or_default()
-            );
-            Error::setting("task", detail)
+            Error::setting("task", none_of(text, names))
         })
     }
 }

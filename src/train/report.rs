@@ -7,6 +7,7 @@
 use super::Unit;
 use super::classify::{RESULT, UnitResult, shuffled};
 use crate::error::{Error, Result};
+use crate::eval::labels::MOST_CLASSES;
 use crate::files;
 use crate::signal::segments::CLIPS;
 use crate::weights::random::splitmix64;
@@ -14,9 +15,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-
-/// Most classes a result may tell apart: tables of all against all are made of them.
-const MOST_CLASSES: usize = 10_000;
 
 /// No result is longer than this.
 const LIMIT_BYTES: u64 = 64 << 20;

@@ -3,7 +3,7 @@
 use super::report;
 use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, none_of};
 use crate::eval::video::{Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table};
 use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels};
 use crate::files;
@@ -315,12 +315,8 @@ fn rank_by(args: &Args, table: &Table) -> Result<usize> {
             let usual = |name: &&str| keys.iter().position(|key| key == name);
             Ok(["clip-cosine", "ssim"].iter().find_map(usual).unwrap_or(0))
         }
-        Some(name) => keys.iter().position(|key| key == name).ok_or_else(|| {
-            let near = crate::error::nearest(name, keys.iter().copied());
-            let near = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            let detail = format!("'{}' is none of {}{near}", name.escape_debug(), keys.join(", "));
-            Error::setting("--rank-by", detail)
-        }),
+        Some(name) => (keys.iter().position(|key| key == name))
+            .ok_or_else(|| Error::setting("--rank-by", none_of(name, keys.iter().copied()))),
     }
 }
 
@@ -334,10 +330,7 @@ fn baselines(args: &Args) -> Result<Vec<&'static str>> {
     }
     let known = |name: &String| {
         let found = BASELINES.into_iter().find(|known| known == name).ok_or_else(|| {
-            let near = crate::error::nearest(name, BASELINES);
-            let near = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            let detail = format!("'{}' is none of {}, none{near}", name.escape_debug(), BASELINES.join(", "));
-            Error::setting("--baselines", detail)
+            Error::setting("--baselines", none_of(name, BASELINES.into_iter().chain(["none"])))
         })?;
         if found.ends_with("mean") && args.train.is_none() {
             let detail = format!("'{found}' is a mean of training clips; give their data set with --train");

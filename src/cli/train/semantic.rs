@@ -5,7 +5,7 @@ use super::heads::{self, EegArgs};
 use crate::cli::Shell;
 use crate::cli::settings::SettingsFile;
 use crate::data::{EegInput, SeedDv, TextTable};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, none_of};
 use crate::generate::{encode_texts, semantic_input};
 use crate::models::{Config, EEG_MODELS, SemanticInput, SemanticModelConfig, takes_features};
 use crate::nn::Precision;
@@ -150,10 +150,8 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let pretrain_steps = args.pretrain_steps.or(file.count("pretrain-steps")?).unwrap_or(0);
     let model = args.model.clone().or(file.word("model")?).unwrap_or("SemanticPredictor".into());
     if model != "SemanticPredictor" && !EEG_MODELS.contains(&model.as_str()) {
-        let names: Vec<&str> = ["SemanticPredictor"].into_iter().chain(EEG_MODELS).collect();
-        let near = nearest(&model, names.iter().copied()).map(|near| format!("; did you mean '{near}'?"));
-        let (given, near) = (model.escape_debug(), near.unwrap_or_default());
-        return Err(Error::setting("model", format!("'{given}' is none of {}{near}", names.join(", "))));
+        let names = ["SemanticPredictor"].into_iter().chain(EEG_MODELS);
+        return Err(Error::setting("model", none_of(&model, names)));
     }
     let recording = args.eeg.read(&file, &mut common, original)?;
     let classes = recording.classes()?;

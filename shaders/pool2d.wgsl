@@ -54,7 +54,7 @@ fn largest(
     var best = packed(x[place.source]);
     for (var row = 0u; row < params.kernel_height; row++) {
         for (var column = 0u; column < params.kernel_width; column++) {
-            best = max(best, packed(x[place.source + (row * params.in_width + column) * params.units]));
+            best = larger(best, packed(x[place.source + (row * params.in_width + column) * params.units]));
         }
     }
     y[place.to] = stored(best);
@@ -96,7 +96,7 @@ fn winner(
         for (var column = 0u; column < params.kernel_width; column++) {
             let v = packed(x[place.source + (row * params.in_width + column) * params.units]);
             at = select(at, packed(f32(row * params.kernel_width + column)), v > best);
-            best = max(best, v);
+            best = larger(best, v);
         }
     }
     winners[place.to] = at;

@@ -80,5 +80,5 @@ fn both(a: packed, b: packed) -> packed {
     if (KIND == 0u) {
         return a + b;
     }
-    return max(a, b);
+    return larger(a, b);
 }

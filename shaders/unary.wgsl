@@ -29,7 +29,11 @@ fn apply(v: packed) -> packed {
     switch (KIND) {
         case 16u: { return exp(v); }
         case 17u: { return params.a * v + params.b; }
-        case 18u: { return min(max(v, packed(params.a)), packed(params.b)); }
+        case 18u: {
+            // No `max`, no `min`: NaN stays.
+            let above = select(v, packed(params.a), v < packed(params.a));
+            return select(above, packed(params.b), above > packed(params.b));
+        }
         case 19u: { return log(v); }
         case 20u: { return sqrt(v); }
         case 21u: { return v * v; }

@@ -1,13 +1,13 @@
 // Activations by number, the codes of `Activation` in src/ops/unary.rs. With a constant `kind` the driver keeps
-// one branch.
+// one branch. NaN stays NaN: choices, for `max` and `min` may take the number beside it.
 fn activate(kind: u32, v: packed) -> packed {
     switch (kind) {
         case 1u: { return silu(v); }
         case 2u: { return gelu(v); }
         case 3u: { return gelu_tanh(v); }
         case 4u: { return v * sigmoid(1.702 * v); }  // quick gelu, as in OpenAI's CLIP
-        case 5u: { return max(v, packed(0.0)); }
-        case 6u: { return select(exp_of(min(v, packed(0.0))) - 1.0, v, v > packed(0.0)); }
+        case 5u: { return select(v, packed(0.0), v < packed(0.0)); }
+        case 6u: { return select(exp_of(v) - 1.0, v, v > packed(0.0)); }
         case 7u: { return tanh_of(v); }
         case 8u: { return sigmoid(v); }
         default: { return v; }

@@ -21,7 +21,9 @@ fn reduce_max(lane: u32, value: f32) -> f32 {
     workgroupBarrier();
     for (var step = WG / 2u; step > 0u; step >>= 1u) {
         if (lane < step) {
-            lanes[lane] = max(lanes[lane], lanes[lane + step]);
+            let a = lanes[lane];
+            let b = lanes[lane + step];
+            lanes[lane] = select(b, a, a > b || !(a == a));  // NaN where either is
         }
         workgroupBarrier();
     }

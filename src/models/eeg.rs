@@ -167,8 +167,12 @@ impl EegConfig {
 
     /// Features in one row: [batch, n_chans, bands] or [batch, n_features] -> [batch, n_features].
     pub(super) fn row(&self, model: &str, features: &Tensor) -> Result<Tensor> {
-        let n = self.n_features;
+        let (n, n_chans) = (self.n_features, self.n_chans);
         match features.shape() {
+            &[_, bands, last] if last == n_chans && bands != n_chans && bands * n_chans == n => {
+                let detail = format!("wanted [batch, {n_chans}, {bands}], got the last two axes exchanged");
+                Err(Error::shape(model, detail))
+            }
             &[batch, ref rest @ ..] if rest.len() <= 2 && rest.iter().product::<usize>() == n => {
                 features.reshape(&[batch, n])
             }

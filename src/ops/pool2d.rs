@@ -284,6 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_stays_none() {
+        let Some(gpu) = gpu() else { return };
+        for (channels, nan) in [(1, 0), (1, 1), (1, 3), (4, 5), (4, 14)] {
+            let mut x = vec![1.0_f32; 4 * channels];
+            x[nan] = f32::NAN;
+            let x = Tensor::new(&gpu, &[1, 2, 2, channels], &x).unwrap();
+            let y = x.max_pool2d([2, 2], [2, 2]).unwrap().to_vec().unwrap();
+            for (channel, y) in y.iter().enumerate() {
+                assert_eq!(y.is_nan(), channel == nan % channels, "{nan} of {channels}: {y}");
+            }
+        }
+    }
+
+    #[test]
     fn tensors_above_one_binding_are_split() {
         let Some(gpu) = gpu_with(Options { binding_bytes: Some(4096), ..Default::default() }) else { return };
         case(&gpu, [3, 40, 9, 8], [2, 2], [2, 2]);

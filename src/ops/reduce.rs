@@ -385,6 +385,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_the_largest() {
+        let Some(gpu) = gpu() else { return };
+        for (n, nan) in [(7, 0), (7, 6), (64, 1), (64, 62), (5000, 4321)] {
+            let mut x = vec![1.0_f32; n];
+            x[nan] = f32::NAN;
+            for shape in [[1, n], [n, 1]] {
+                let x = Tensor::new(&gpu, &shape, &x).unwrap();
+                assert!(x.amax(&[0, 1]).unwrap().to_vec().unwrap()[0].is_nan(), "{nan} of {n}");
+            }
+        }
+    }
+
+    #[test]
     fn gradients_in_f16() {
         let Some(gpu) = gpu().filter(|gpu| gpu.facts().features.f16) else { return };
         let (shape, axes) = (&[5, 130, 3][..], &[0, 2][..]);

@@ -318,11 +318,17 @@ mod tests {
             Activation::Gelu,
             Activation::GeluTanh,
             Activation::QuickGelu,
+            Activation::Relu,
+            Activation::Elu,
             Activation::Tanh,
             Activation::Sigmoid,
         ] {
             let y = Tensor::new(&gpu, &[5], &x).unwrap().activate(activation).unwrap().to_vec().unwrap();
             assert!(y.iter().all(|y| y.is_nan()), "{activation:?}: {y:?}");
+        }
+        for n in [5, 8] {
+            let clamped = Tensor::new(&gpu, &[n], &vec![f32::NAN; n]).unwrap().clamp(-1.0, 1.0).unwrap();
+            assert!(clamped.to_vec().unwrap().iter().all(|y| y.is_nan()));
         }
     }
 

@@ -19,6 +19,9 @@ use std::f64::consts::PI;
 /// Highest order taken; the poles of higher ones crowd so that f64 is not enough.
 pub const MAX_ORDER: usize = 16;
 
+/// Least sum of a denominator: below it, its rounding shows.
+const LEAST: f64 = 1e-13;
+
 /// What passes, corners in hertz.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pass {
@@ -96,23 +99,34 @@ impl Filter {
         let denominator = poles.iter().fold(Complex::new(1.0, 0.0), |product, p| product * (4.0 - p));
         let gain = gain * (Complex::new(4f64.powi(n_zero as i32), 0.0) / denominator).re;
         let poles: Vec<_> = poles.into_iter().map(|p| (4.0 + p) / (4.0 - p)).collect();
-        Ok(Filter { sections: sections(&poles, n_zero, gain) })
+        let (Pass::Low(lowest) | Pass::High(lowest) | Pass::Band(lowest, _)) = pass;
+        Filter::checked(sections(&poles, n_zero, gain), lowest, sample_rate_hz)
+    }
+
+    /// What a constant meets is a small sum of large numbers; f64 has 16 digits for it.
+    fn checked(sections: Vec<Section>, hz: f64, rate: f64) -> Result<Filter> {
+        if sections.iter().all(|Section { b, a }| b[0].is_finite() && 1.0 + a[0] + a[1] > LEAST) {
+            return Ok(Filter { sections });
+        }
+        let detail = format!("{hz} Hz, too near 0 for f64 at a rate of {rate} Hz; resample first");
+        Err(Error::setting("frequency", detail))
     }
 
     /// A notch at `hz`, `hz / q` wide between its −3 dB points (one pass).
     ///
-    /// Errors: [`Error::Setting`] when `hz` does not lie between 0 and half the rate or `q` is not above 0.
+    /// Errors: [`Error::Setting`] when `hz` does not lie between 0 and half the rate, or `q` makes it as wide as that.
     pub fn notch(hz: f64, q: f64, sample_rate_hz: f64) -> Result<Filter> {
         inside(hz, sample_rate_hz)?;
         let angle = 2.0 * PI * hz / sample_rate_hz;
         let half_width = angle / q / 2.0;
         if !(q.is_finite() && q > 0.0 && half_width < PI / 2.0) {
-            return Err(Error::setting("Q", format!("{q}, wanted a number above 0 (30 is usual)")));
+            let least = 2.0 * hz / sample_rate_hz; // as wide as all there is
+            return Err(Error::setting("Q", format!("{q} at {hz} Hz, wanted above {least} (30 is usual)")));
         }
         let gain = 1.0 / (1.0 + half_width.tan());
         let turn = -2.0 * angle.cos();
         let section = Section { b: [gain, gain * turn, gain], a: [gain * turn, 2.0 * gain - 1.0] };
-        Ok(Filter { sections: vec![section] })
+        Filter::checked(vec![section], hz, sample_rate_hz)
     }
 
     /// Samples by which both ends are extended; a row must be longer than that.
@@ -169,6 +183,9 @@ impl Filter {
 }
 
 fn inside(hz: f64, rate: f64) -> Result<()> {
+    if !rate.is_finite() {
+        return Err(Error::setting("rate", format!("{rate} Hz, wanted a number")));
+    }
     if hz.is_finite() && hz > 0.0 && 2.0 * hz < rate {
         return Ok(());
     }
@@ -176,41 +193,39 @@ fn inside(hz: f64, rate: f64) -> Result<()> {
     Err(Error::setting("frequency", detail))
 }
 
-/// Pairs conjugate poles, then real ones; `n_one` zeros lie at 1 and the others at −1. All gain is in the first
-/// section, and the poles nearest to the unit circle come last.
+/// SciPy's `zpk2sos`: the poles nearest to the unit circle come last and choose first among the zeros, of which `n_one`
+/// lie at 1 and the others at −1: each takes the nearest that are left, so that no section swells what the next one
+/// shrinks. Conjugate poles are paired, real ones with one another. All gain is in the first section.
 fn sections(poles: &[Complex<f64>], n_one: usize, gain: f64) -> Vec<Section> {
     let is_real = |p: &Complex<f64>| p.im.abs() <= 1e-10 * p.norm();
     let mut real: Vec<f64> = poles.iter().filter(|p| is_real(p)).map(|p| p.re).collect();
-    real.sort_by(f64::total_cmp);
+    real.sort_by(|p, q| q.abs().total_cmp(&p.abs()));
     let upper = poles.iter().filter(|p| !is_real(p) && p.im > 0.0);
-    let mut denominators: Vec<(f64, Vec<f64>)> =
-        upper.map(|p| (p.norm(), vec![-2.0 * p.re, p.norm_sqr()])).collect();
+    // The pole that chooses, and the denominator.
+    let mut denominators: Vec<(Complex<f64>, Vec<f64>)> =
+        upper.map(|p| (*p, vec![-2.0 * p.re, p.norm_sqr()])).collect();
     denominators.extend(real.chunks(2).map(|pair| match *pair {
-        [p, q] => (p.abs().max(q.abs()), vec![-(p + q), p * q]),
-        _ => (pair[0].abs(), vec![-pair[0]]),
+        [p, q] => (p.into(), vec![-(p + q), p * q]),
+        _ => (pair[0].into(), vec![-pair[0]]),
     }));
-    denominators.sort_by(|a, b| a.0.total_cmp(&b.0));
+    denominators.sort_by(|(p, _), (q, _)| q.norm().total_cmp(&p.norm()));
     let (mut ones, mut minus_ones) = (n_one, poles.len() - n_one);
-    let mut sections: Vec<Section> = Vec::new();
-    for (_, a) in denominators {
-        // One zero of each kind where there are both.
-        let zeros: Vec<f64> = (0..a.len())
-            .map(|i| {
-                let takes_one = if i == 0 { ones >= minus_ones } else { ones > minus_ones };
-                let count = if takes_one { &mut ones } else { &mut minus_ones };
-                *count -= 1;
-                if takes_one { 1.0 } else { -1.0 }
-            })
-            .collect();
-        let scale = if sections.is_empty() { gain } else { 1.0 };
-        sections.push(match (zeros[..].len(), &a[..]) {
-            (2, &[a1, a2]) => Section {
-                b: [scale, -scale * (zeros[0] + zeros[1]), scale * zeros[0] * zeros[1]],
-                a: [a1, a2],
-            },
-            _ => Section { b: [scale, -scale * zeros[0], 0.0], a: [a[0], 0.0] },
-        });
-    }
+    let mut zero_near = |pole: Complex<f64>| {
+        let takes_one = minus_ones == 0 || ones > 0 && pole.re > 0.0;
+        *(if takes_one { &mut ones } else { &mut minus_ones }) -= 1;
+        if takes_one { 1.0 } else { -1.0 }
+    };
+    let mut sections: Vec<Section> = (denominators.iter())
+        .map(|(pole, a)| match a[..] {
+            [a1, a2] => {
+                let zeros = [zero_near(*pole), zero_near(*pole)];
+                Section { b: [1.0, -(zeros[0] + zeros[1]), zeros[0] * zeros[1]], a: [a1, a2] }
+            }
+            _ => Section { b: [1.0, -zero_near(*pole), 0.0], a: [a[0], 0.0] },
+        })
+        .collect();
+    sections.reverse();
+    sections.iter_mut().take(1).for_each(|first| first.b = first.b.map(|b| b * gain));
     sections
 }
 
@@ -255,6 +270,34 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_band_of_high_order_keeps_its_precision() {
+        // 20 * sin(t / 7) + 3 * cos(t), t = 0 .. 2000, through scipy.signal.sosfiltfilt(butter(order, corners,
+        // "bandpass", fs=rate, output="sos"), x): samples 1000 and 1999.
+        for (order, low, high, rate, wanted) in [
+            (16, 0.5, 75.0, 200.0, [-18.490055185862825, 2.571779190797105]),
+            (12, 0.5, 75.0, 200.0, [-19.388510924299847, -2.33940231151634]),
+            (10, 4.0, 450.0, 1000.0, [-18.116684486496663, -5.434011465272032]),
+            (8, 0.1, 450.0, 1000.0, [-20.913668567872726, 12.149859402689025]),
+            (7, 1.0, 40.0, 200.0, [-18.25797395631474, -1.3334047816992634]),
+            (5, 1.0, 40.0, 200.0, [-18.31830179344599, 5.467617141986613]),
+            (3, 8.0, 13.0, 200.0, [-0.008512124485630771, -0.11241795256199175]),
+            (16, 1.0, 40.0, 200.0, [-18.225767586418968, -2.086883991105198]),
+        ] {
+            let mut x: Vec<f64> =
+                (0..2000).map(|t| 20.0 * (t as f64 / 7.0).sin() + 3.0 * (t as f64).cos()).collect();
+            Filter::butterworth(order, Pass::Band(low, high), rate).unwrap().filtfilt(&mut x, 2000).unwrap();
+            for (at, want) in [1000, 1999].into_iter().zip(wanted) {
+                let error = (x[at] - want).abs();
+                assert!(
+                    error < 1e-6,
+                    "order {order}, {low} to {high} Hz of {rate}: {} at {at}, wanted {want}",
+                    x[at]
+                );
+            }
+        }
+    }
+
+    #[test]
     fn the_phase_stays() {
         let mut x = sine(10.0, 2000);
         Filter::butterworth(3, Pass::Band(4.0, 30.0), RATE).unwrap().filtfilt(&mut x, 2000).unwrap();
@@ -282,7 +325,15 @@ mod tests {
         assert!(butter(4, Pass::High(0.0)).contains("above 0"));
         assert!(butter(4, Pass::High(f64::NAN)).contains("NaN"));
         assert!(butter(4, Pass::Band(40.0, 1.0)).contains("lower corner first"));
-        assert!(Filter::notch(50.0, 0.0, RATE).is_err() && Filter::notch(120.0, 30.0, RATE).is_err());
+        assert!(Filter::notch(120.0, 30.0, RATE).is_err());
+        for q in [0.0, 0.5, f64::NAN] {
+            assert!(Filter::notch(50.0, q, RATE).unwrap_err().to_string().contains("wanted above 0.5"));
+        }
+        for (low, rate) in [(1.0, f64::INFINITY), (1.0, 1e300), (1e-9, 1000.0)] {
+            assert!(Filter::butterworth(2, Pass::High(low), rate).is_err(), "{low} of {rate}");
+            assert!(Filter::butterworth(4, Pass::Band(low, 30.0), rate).is_err(), "{low} of {rate}");
+        }
+        assert!(Filter::notch(1e-20, 30.0, RATE).is_err());
         let low = Filter::butterworth(4, Pass::Low(10.0), RATE).unwrap();
         assert_eq!(low.n_padding(), 15);
         assert!(low.filtfilt(&mut [0.0f32; 15], 15).unwrap_err().to_string().contains("more than the 15"));

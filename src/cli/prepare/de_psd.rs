@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 const EXAMPLES: &str = "\
 [..., channels, samples] becomes [..., channels, 5], twice, in float64: delta 1-4, theta 4-8, alpha 8-14, beta
-14-31, gamma 31-99 Hz. Over the whole window: Hann, the bins that lie in the band, PSD in uV^2/Hz,
-DE = ln(2 pi e power) / 2 with the power in uV^2.
+14-31, gamma 31-99 Hz. Over the whole window, its mean taken off: Hann, the bins that lie in the band, PSD in
+uV^2/Hz, DE = ln(2 pi e power) / 2 with the power in uV^2.
 
 --reproduce-original computes what EEG2Video's script does, on the numbers as they stand: an FFT of 200 points
 whatever the length (longer windows lose all but their first 200 samples, shorter ones are padded), bins one too

@@ -62,7 +62,8 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
     let batch = Batch { shell, stopped, label: "filter", eeg: &args.eeg, outputs: &outputs };
     let shape = |shape: &[usize]| match stack::axes(shape)? {
         (_, _, n_samples) if n_samples <= n_padding => Err(format!(
-            "{n_samples} samples, the filter needs more than {n_padding}; filter before cutting, or take a lower --order"
+            "{n_samples} samples, the filter needs more than {n_padding}; filter before cutting{}",
+            if args.low.or(args.high).is_some() { ", or take a lower --order" } else { "" }
         )),
         _ => Ok(shape.to_vec()),
     };
@@ -85,6 +86,7 @@ fn filters(args: &Args) -> Result<Vec<Filter>> {
                 "order" => "--order",
                 "band" => "--low, --high",
                 "Q" => "--notch-q",
+                "rate" => "--sample-rate",
                 _ => "--low, --high, --notch",
             },
             detail,

@@ -13,7 +13,8 @@ use std::sync::atomic::AtomicBool;
 const EXAMPLES: &str = "\
 From every channel the mean of the reference is taken off, sample by sample, as MNE's set_eeg_reference does. The
 reference is `average` (all channels, but those of --exclude), or channels: 10-20 names where there are the 62 of
-SEED-DV, or indices from 0.
+SEED-DV, or indices from 0. (Channels that MNE knows as bad it leaves as they are; those of --exclude are only left out
+of the average.)
 
 Examples:
   mindreel prepare reference --eeg EEG --output Average --to average

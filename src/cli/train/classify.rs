@@ -27,6 +27,9 @@ The data: a folder with EEG/sub1.npy .. ([7, 62, 104000], or segmented) and meta
 is learnt from, and scaled by. Beside every accuracy stand chance, a permutation p-value and the same training on
 shuffled labels.
 
+An example of samples is a window with the mean of each channel taken off, then scaled by what the training windows are
+like (`scaler.safetensors` of a unit); `mindreel forward` takes what is already so.
+
 Examples:
   mindreel train classify --data sim --output runs/shallow
   mindreel train classify --data sim --output runs/de --model MLP,GLMNetMLP --input de --task 40c,fast-slow

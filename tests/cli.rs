@@ -356,7 +356,7 @@ fn single_eeg_networks_run_and_say_what_they_want() {
         (&glmnet_mlp, &[3, 62, 4], "wanted 310 features of each item"),
     ] {
         let line = refusal(&mut forward(model, eeg), 3);
-        assert!(line.contains(wanted), "{line}");
+        assert!(line.contains(wanted) && line.contains("in.safetensors: "), "{line}");
     }
     config["n_times"] = 96.into();
     std::fs::write(eegnet.join("config.json"), config.to_string()).unwrap();

@@ -140,18 +140,18 @@ fn mistakes_are_one_line() {
         one(command, "note.txt", more, 3, "neither .npy nor .npz");
         one(command, "nothing.npy", more, 3, "cannot be read");
         world.refused(&[&[command, "--eeg", "good.npy", "--output", "out.txt"], more].concat(), 2, ".npy");
-        world.refused(
-            &[&[command, "--eeg", "good.npy", "--output", "good.npy"], more].concat(),
-            5,
-            "--force",
-        );
+        world.refused(&[&[command, "--eeg", "good.npy", "--output", "nan.npy"], more].concat(), 5, "--force");
+        let own = [&[command, "--eeg", "good.npy", "--output", "./good.npy", "--force"], more].concat();
+        world.refused(&own, 2, "--output: is the file that is read");
+        assert!(std::fs::read(world.path("good.npy")).unwrap() == good);
     }
     one("segment", "good.npy", &[], 3, "[7, 62, 104000]");
     one("segment", "good.npy", &["--sample-rate", "1000"], 2, "resample");
     one("windows", "good.npy", &["--size", "0.5"], 2, "500ms");
     one("windows", "good.npy", &["--size", "100", "--overlap", "100"], 2, "less than --size");
     one("windows", "good.npy", &["--size", "5s"], 3, "800 samples");
-    one("filter", "good.npy", &[], 2, "--low");
+    one("filter", "good.npy", &[], 2, "--low, --high, --notch");
+    one("filter", "good.npy", &["--low", "-1"], 2, "-1 Hz");
     one("filter", "good.npy", &["--high", "100"], 2, "below 100 Hz");
     one("resample", "good.npy", &["--sample-rate", "0"], 2, "above 0");
     one("resample", "good.npy", &[], 2, "--sample-rate");

@@ -6,7 +6,7 @@ mod common;
 #[path = "common/runs.rs"]
 mod runs;
 
-use runs::{files, mindreel};
+use runs::{files, mindreel, refused};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -68,4 +68,43 @@ fn unseen_eeg_becomes_clips_of_its_class() {
     };
     // Chance is 12.5 %.
     assert!(top5("prediction") >= 0.5 && top5("noise EEG") < 0.5, "{rows:#?}");
+}
+
+#[test]
+fn a_demo_is_refused_before_it_makes_anything_and_one_cut_off_is_in_nobodys_way() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo");
+    let demo = |more: &[&str]| {
+        let mut command = mindreel();
+        command.arg("demo").args(more).arg("--output").arg(&out);
+        command
+    };
+    for steps in ["0", "100000"] {
+        refused(&mut demo(&["--num-inference-steps", steps]), 2, "--num-inference-steps");
+        assert!(!out.exists());
+    }
+    let model = folder.path().join("model");
+    for (name, bytes) in files(&root().join("weights/demo")) {
+        let path = model.join(&name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let model_words = ["--model", model.to_str().unwrap()];
+    for part in ["classifier", "unet"] {
+        let (there, away) = (model.join(part), folder.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        refused(&mut demo(&model_words), 3, part);
+        assert!(!out.exists());
+        std::fs::rename(&away, &there).unwrap();
+    }
+    // What a demo leaves when it is stopped does not keep the next one from its work; what one finished does.
+    std::fs::create_dir(&out).unwrap();
+    let none = ["--num-inference-steps", "0"];
+    std::fs::write(out.join("demo.json"), r#"{"state": "under way"}"#).unwrap();
+    refused(&mut demo(&none), 2, "--num-inference-steps");
+    std::fs::write(out.join("demo.json"), r#"{"scores": {}}"#).unwrap();
+    refused(&mut demo(&none), 5, "it exists already");
 }

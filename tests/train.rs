@@ -179,6 +179,36 @@ fn a_run_that_was_killed_ends_in_the_same_bits() {
 }
 
 #[test]
+fn a_part_without_units_is_no_mistake_and_what_is_named_twice_is_trained_once() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let work = TempDir::new().unwrap();
+    let data = data_set(work.path(), 1);
+    let place = |name: &str| work.path().join(name);
+    let one = ["--folds", "0,0", "--model", "MLP", "--seeds", "1,1", "--no-controls", "--task", "40c,40c"];
+    train(&data, &place("whole"), &one).assert().success();
+    assert_eq!(std::fs::read_dir(place("whole/units")).unwrap().count(), 1);
+    let mut report = mindreel();
+    report.args(["train", "report", "--merge", "--permutations", "199", "--output"]).arg(place("merged"));
+    for shard in 0..3 {
+        let part = place(&format!("part{shard}"));
+        let told = train(&data, &part, &one).args(["--shard", &format!("{shard}/3")]).assert().success();
+        let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
+        assert_eq!(told.contains("nothing to do"), shard > 0, "{told}");
+        report.arg(part);
+    }
+    report.assert().success();
+    for name in ["results.csv", "report.md", "report.json"] {
+        let read = |folder: &str| std::fs::read(place(folder).join(name)).unwrap();
+        assert!(read("merged") == read("whole"), "{name} differs");
+    }
+    let mut compare = mindreel();
+    compare.args(["train", "compare", "--model", "MLP,MLP", "--data"]).arg(&data);
+    refused(compare.arg("--output").arg(place("two")), 2, "two models");
+}
+
+#[test]
 fn mistakes_are_one_line() {
     if common::gpu().is_none() {
         return;
@@ -191,6 +221,9 @@ fn mistakes_are_one_line() {
     refused(&mut train(&data, &out, &["--folds", "3"]), 2, "0 to 2");
     refused(&mut train(&data, &out, &["--shard", "2/2"]), 2, "0/4");
     refused(&mut train(&data, &out, &["--learning-rate", "0"]), 2, "learning-rate");
+    refused(&mut train(&data, &out, &["--window-s", "3"]), 2, "window-s: wanted at most a clip of 2 s");
+    refused(&mut train(&data, &out, &["--window-s", "0.01"]), 2, "window-s");
+    refused(&mut train(&data, &data.join("EEG/sub1.npy"), &[]), 2, "is a file, wanted a folder");
     refused(&mut train(&data, &out, &["--input", "raw"]), 2, "features: de or psd");
     refused(&mut train(&data, &out, &["--cross-subject"]), 2, "3 subjects");
     refused(&mut train(&data, &out, &["--task", "face"]), 3, "All_video_face_apperance.npy");
@@ -217,6 +250,13 @@ fn mistakes_are_one_line() {
     eeg[..4000].fill(f32::NAN);
     npy::write(data.join("EEG/sub1.npy"), &[BLOCKS, 40, 5, 2, SAMPLES], &eeg).unwrap();
     refused(&mut train(&data, &out, &[]), 3, "sub1.npy");
+    eeg[20..4000].fill(1e-6);
+    npy::write(data.join("EEG/sub1.npy"), &[BLOCKS, 40, 5, 2, SAMPLES], &eeg).unwrap();
+    let bad = train(&data, &out, &[]).assert().code(3).get_output().stderr.clone();
+    let bad = String::from_utf8(bad).unwrap();
+    assert!(bad.contains("sub1.npy") && bad.trim_end().ends_with("repair the channels"), "{bad}");
+    npy::write(data.join("EEG/sub1.npy"), &[2, 10_400], &eeg[4000..24_800]).unwrap();
+    refused(&mut train(&data, &out, &[]), 3, "is [2, 10400], wanted blocks");
     refused(&mut train(&work.path().join("data/EEG/sub1.npy"), &out, &[]), 3, "cannot be read");
 }
 

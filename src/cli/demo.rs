@@ -2,10 +2,13 @@
 
 use super::Shell;
 use super::stages::{Stages, words};
+use super::video;
 use crate::data::{Clips, SeedDv, Task};
 use crate::error::{Error, Result};
+use crate::eval::judges::Judge;
 use crate::files;
 use crate::media::{Frames, gif};
+use crate::nn::Precision;
 use crate::plot::gallery::{Card, Picture, gallery};
 use crate::signal::Units;
 use crate::signal::seed_dv::{BLOCK_CLIPS, CLASSES};
@@ -69,13 +72,15 @@ pub(super) struct Args {
     #[arg(long)]
     ablations: bool,
 
-    /// Replace a demo that is there
+    /// Replace a demo that is there; one that was cut off is replaced without it
     #[arg(long)]
     force: bool,
 }
 
 /// Names the folder as ours.
 const MARK: &str = "demo.json";
+/// State of a demo that is not through, in its mark.
+const UNDER_WAY: &str = "under way";
 /// What a manifest holds at most.
 const MANIFEST_BYTES: u64 = 4 << 20;
 /// The block no training saw.
@@ -96,9 +101,48 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     }
     let model = model(args)?;
     let manifest = manifest(&model)?;
-    files::refuse_foreign_folder(&args.output, MARK, "demo", args.force)?;
-    let stages = Stages::new(shell)?;
+    let is_cut_off = read_json(&args.output.join(MARK)).is_ok_and(|told| told["state"] == UNDER_WAY);
+    files::refuse_foreign_folder(&args.output, MARK, "demo", args.force || is_cut_off)?;
     let out = |name: &str| args.output.join(name);
+    let picked = picked(args.clips);
+    let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
+    let asked = [
+        (args.without_semantic, "--without-semantic"),
+        (args.without_seq2seq, "--without-seq2seq"),
+        (args.without_dana, "--without-dana"),
+    ];
+    let asked: Vec<&str> = asked.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag).collect();
+    let decoding = |folder: &str, eeg: &Path, flags: &[&str]| {
+        let mut words = words![
+            "video",
+            "--eeg",
+            eeg,
+            "--clips",
+            clips.join(","),
+            "--model",
+            &model,
+            "--output",
+            out(folder),
+            "--seed",
+            args.seed.to_string(),
+        ];
+        for (key, value) in manifest["decode"].as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            let value = match (key.as_str(), args.num_inference_steps) {
+                ("num-inference-steps", Some(steps)) => steps.to_string(),
+                _ => value,
+            };
+            words.extend(words![format!("--{key}"), value]);
+        }
+        words.extend(flags.iter().map(OsString::from));
+        words
+    };
+    // What a stage would refuse is refused before anything is made.
+    let gpu = shell.open_gpu()?;
+    let sizes = video::rehearse(&decoding("eeg", Path::new("sub1.npy"), &asked), &gpu)?;
+    Judge::open(&gpu, &model.join("classifier"), sizes.num_frames, Precision::F32)?;
+    drop(gpu);
+    let stages = Stages::new(shell, "the same command starts again")?;
     if args.output.exists() {
         let folders = ["eeg", "noise", "shown", "scores"].into_iter();
         for name in folders.chain(ABLATIONS.map(|(folder, _, _)| folder)) {
@@ -109,10 +153,11 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         }
     }
     files::make_folder(&args.output)?;
-    files::write_json(out(MARK), &json!({ "model": model.display().to_string(), "state": "under way" }))?;
+    files::sweep(&args.output)?;
+    files::write_json(out(MARK), &json!({ "model": model.display().to_string(), "state": UNDER_WAY }))?;
     // The recording is large and made again in seconds: it does not stay.
     let world = tempfile::Builder::new()
-        .prefix(".world-")
+        .prefix(".tmp-world-")
         .tempdir_in(&args.output)
         .map_err(Error::write(&args.output))?;
     let data = world.path().join("sim");
@@ -144,7 +189,6 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         args.seed.to_string()
     ])?;
 
-    let picked = picked(args.clips);
     let set = SeedDv::open(&data, Units::Volts)?;
     let labels = set.labels(Task::Concept, TEST_BLOCK + 1)?;
     let captions = set.captions(TEST_BLOCK + 1)?;
@@ -153,42 +197,13 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let shown = shown(&data, &picked, &out("shown"))?;
     files::write_json(out("shown/labels.json"), &json!({ "labels": classes }))?;
 
-    let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
-    let asked = [
-        (args.without_semantic, "--without-semantic"),
-        (args.without_seq2seq, "--without-seq2seq"),
-        (args.without_dana, "--without-dana"),
-    ];
-    let asked: Vec<&str> = asked.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag).collect();
     let mut runs = vec![("eeg", &eeg, asked.clone()), ("noise", &noise, asked.clone())];
     if args.ablations {
         let each = ABLATIONS.iter().filter(|(_, _, flag)| !asked.contains(flag));
         runs.extend(each.map(|(folder, _, flag)| (*folder, &eeg, [&asked[..], &[*flag]].concat())));
     }
     for (folder, eeg, flags) in &runs {
-        let mut words = words![
-            "video",
-            "--eeg",
-            eeg,
-            "--clips",
-            clips.join(","),
-            "--model",
-            &model,
-            "--output",
-            out(folder),
-            "--seed",
-            args.seed.to_string(),
-        ];
-        for (key, value) in manifest["decode"].as_object().into_iter().flatten() {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            let value = match (key.as_str(), args.num_inference_steps) {
-                ("num-inference-steps", Some(steps)) => steps.to_string(),
-                _ => value,
-            };
-            words.extend(words![format!("--{key}"), value]);
-        }
-        words.extend(flags.iter().map(OsString::from));
-        stages.run(words)?;
+        stages.run(decoding(folder, eeg, flags))?;
     }
     let mut words = words!["eval", "video", "--pred", out("eeg"), "--truth", out("shown")];
     words.extend(words!["--control", format!("noise EEG={}", out("noise").display())]);

@@ -75,11 +75,16 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         shell.note(&format!("warning: {}: {warning}", folder.display()));
     }
     let start = Instant::now();
-    let texts = max_new_tokens.map(|n| model.generate(&inputs, n)).transpose()?;
+    // What does not fit a model comes from the file.
+    let named = |error: Error| match error {
+        Error::Shape { .. } | Error::DType { .. } => Error::format(&args.input, error.to_string()),
+        other => other,
+    };
+    let texts = max_new_tokens.map(|n| model.generate(&inputs, n)).transpose().map_err(named)?;
     if let Some(texts) = texts {
         return write_texts(&texts, args, shell, &gpu, start.elapsed().as_secs_f64());
     }
-    let outputs = model.forward(&inputs)?;
+    let outputs = model.forward(&inputs).map_err(named)?;
     let seconds = start.elapsed().as_secs_f64();
     for output in &outputs {
         let bad = output.values.iter().filter(|value| !value.is_finite()).count();

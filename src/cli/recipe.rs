@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::signal::spectrogram::{self, ALLJOINED_RATE_HZ, Recipe, Spectrograms};
 use crate::signal::{Real, Stack, Units};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// How spectrograms are made. Defaults are Alljoined's rate and NeuroVision's corners, in true hertz.
@@ -95,6 +96,12 @@ impl RecipeFlags {
         })?;
         self.units()?;
         Ok(recipe)
+    }
+
+    /// What decides a spectrogram beside the recording. Errors: as [`RecipeFlags::recipe`].
+    pub(super) fn settings(&self) -> Result<Value> {
+        let (recipe, units) = (format!("{:?}", self.recipe()?), format!("{:?}", self.units()?));
+        Ok(json!({ "recipe": recipe, "sample_rate": self.rate_hz(), "units": units }))
     }
 
     /// What `--units` says, where it says something.

@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicBool;
 /// Runs stages one after another.
 pub(super) struct Stages<'a> {
     shell: &'a Shell,
+    /// What the same command does after a stop.
+    again: &'static str,
     stopped: Arc<AtomicBool>,
     program: std::path::PathBuf,
     /// Global flags that every stage is given.
@@ -18,10 +20,10 @@ pub(super) struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// From here on Ctrl-C ends the stage under way, which keeps what it has, and then this.
+    /// From here on Ctrl-C ends the stage under way, and then this; `again` says what the same command does then.
     ///
     /// Errors: [`Error::Read`] when the system does not tell where the program lies.
-    pub(super) fn new(shell: &'a Shell) -> Result<Stages<'a>> {
+    pub(super) fn new(shell: &'a Shell, again: &'static str) -> Result<Stages<'a>> {
         let program = std::env::current_exe().map_err(Error::read("this program"))?;
         let mut globals: Vec<OsString> = Vec::new();
         if let Some(adapter) = &shell.adapter {
@@ -39,12 +41,12 @@ impl<'a> Stages<'a> {
                 globals.push(flag.into());
             }
         }
-        Ok(Stages { shell, stopped: stop::watch(true)?, program, globals })
+        Ok(Stages { shell, again, stopped: stop::watch(true)?, program, globals })
     }
 
     /// Runs `mindreel WORDS` and returns what it prints; progress and its own error line go to stderr as ever.
     ///
-    /// Errors: [`Error::Interrupted`] when it was stopped; [`Error::Told`] when it failed.
+    /// Errors: [`Error::Interrupted`] when there was a stop before it; [`Error::Told`] when it failed or was stopped.
     pub(super) fn run(&self, words: Vec<OsString>) -> Result<String> {
         self.check()?;
         self.shell.note(&format!("$ {}", line(&words)));
@@ -53,15 +55,19 @@ impl<'a> Stages<'a> {
         let output = command.output().map_err(Error::read(&self.program))?;
         match output.status.code() {
             Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            Some(130) => Err(Error::Interrupted("what is finished is kept; the same command goes on".into())),
-            Some(code) => Err(Error::Told(u8::try_from(code).unwrap_or(1))),
+            Some(code) => {
+                if code == 130 {
+                    self.shell.note(self.again);
+                }
+                Err(Error::Told(u8::try_from(code).unwrap_or(1)))
+            }
             None => Err(Error::setting(words[0].to_string_lossy(), "was ended by a signal")),
         }
     }
 
     /// [`Error::Interrupted`] after Ctrl-C.
     pub(super) fn check(&self) -> Result<()> {
-        stop::check(&self.stopped, "what is finished is kept; the same command goes on")
+        stop::check(&self.stopped, self.again)
     }
 }
 

@@ -3,14 +3,17 @@
 use super::journey::{make_output, quoted, refuse_what_cannot_fit};
 use super::progress::{Progress, duration};
 use super::settings::SettingsFile;
-use super::{Float, Shell, stop};
+use super::{Float, Shell, stop, wrong_call};
 use crate::error::{Error, Result, bytes};
 use crate::files;
-use crate::generate::{Clip, Conditions, Folder, Run, Settings, Stage};
+use crate::generate::{Clip, Conditions, Folder, Run, Settings, Sizes, Stage};
 use crate::gpu::Gpu;
 use crate::media::{self, Format, Frames};
+use crate::signal::segments::REPAIR;
 use crate::signal::{Cut, Options, Recordings, Segments, Units};
+use clap::{Args as _, FromArgMatches};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -260,6 +263,19 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     shell.print(&files.join("\n"), &report.value)
 }
 
+/// Settles what a call of these words settles before it reads a recording: settings, and whether the checkpoint's parts
+/// fit. Returns the sizes of its clips.
+///
+/// Errors: those of the call.
+pub(super) fn rehearse(words: &[OsString], gpu: &Gpu) -> Result<Sizes> {
+    let found = Args::augment_args(clap::Command::new("video")).try_get_matches_from(words);
+    let args = found
+        .and_then(|found| Args::from_arg_matches(&found))
+        .map_err(|error| Error::setting("video", wrong_call(&error.render().to_string())))?;
+    let merged = merge(&args)?;
+    Ok(Run::new(gpu, Folder::open(&args.model)?, merged.settings)?.sizes())
+}
+
 /// Clips shown on the overview picture.
 const MOST_IN_SHEET: usize = 12;
 
@@ -328,7 +344,12 @@ fn merge(args: &Args) -> Result<Merged> {
 
 /// The recording, checked and cut.
 fn read(path: &Path, args: &Args, merged: &Merged) -> Result<Segments> {
-    let eeg = Recordings::load(path, &merged.options)?.segments(merged.cut)?;
+    let eeg = Recordings::load(path, &merged.options)?.segments(merged.cut).map_err(|error| match error {
+        Error::Format { path, detail } if detail.ends_with(REPAIR) => {
+            Error::format(path, detail + ", or give --allow-bad")
+        }
+        other => other,
+    })?;
     match args.clips.as_slice() {
         [] => Ok(eeg),
         clips => match clips.iter().find(|&&clip| clip >= eeg.n) {

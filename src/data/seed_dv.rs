@@ -23,8 +23,6 @@ const EEG_FOLDERS: [&str; 4] = ["Segmented_Rawf_200Hz_2s", "EEG", "Rawf_200Hz", 
 /// Most bytes of a file of captions.
 const MAX_CAPTIONS_BYTES: u64 = 4 << 20;
 
-const WANTED_SHAPE: &str = "wanted blocks [n, channels, 104000] or clips [n, 40, 5, channels, 400]";
-
 /// A folder in SEED-DV's layout.
 pub struct SeedDv {
     folder: PathBuf,
@@ -69,15 +67,9 @@ impl SeedDv {
     /// Errors: [`Error::Setting`] for an unknown subject; those of [`Recordings::load`] and
     /// [`Recordings::segments`]; [`Error::Format`] for a file that is neither blocks nor clips.
     pub fn clips(&self, subject: &str) -> Result<Segments> {
-        let path = self.path(subject)?;
+        self.n_clips(subject)?;
         let options = Options { units: self.units, wanted: None, ..Options::seed_dv() };
-        let clips = Recordings::load(path, &options)?.segments(Cut::CLIPS)?;
-        if !clips.n.is_multiple_of(BLOCK_CLIPS)
-            || !matches!(clips.origins[0], crate::signal::Origin::Clip { .. })
-        {
-            return Err(Error::format(path, WANTED_SHAPE));
-        }
-        Ok(clips)
+        Recordings::load(self.path(subject)?, &options)?.segments(Cut::CLIPS)
     }
 
     /// Clips of a subject by the shape of its file, without reading the samples.
@@ -85,10 +77,15 @@ impl SeedDv {
     /// Errors: as [`SeedDv::clips`].
     pub fn n_clips(&self, subject: &str) -> Result<usize> {
         let path = self.path(subject)?;
-        match npy::list(path)?.first().map(|entry| entry.shape.as_slice()) {
-            Some(&[blocks, _, BLOCK_SAMPLES]) => Ok(blocks * BLOCK_CLIPS),
-            Some(&[blocks, SLOTS, CLIPS, ..]) => Ok(blocks * BLOCK_CLIPS),
-            _ => Err(Error::format(path, WANTED_SHAPE)),
+        let shape = npy::describe(path, None)?.shape;
+        match shape[..] {
+            [blocks, _, BLOCK_SAMPLES] | [blocks, SLOTS, CLIPS, _, _] => Ok(blocks * BLOCK_CLIPS),
+            _ => {
+                let detail = format!(
+                    "is {shape:?}, wanted blocks [n, channels, {BLOCK_SAMPLES}] or clips [n, {SLOTS}, {CLIPS}, channels, samples]"
+                );
+                Err(Error::format(path, detail))
+            }
         }
     }
 
@@ -169,7 +166,8 @@ impl SeedDv {
         let per_slot = array.shape == [n_blocks, SLOTS];
         if !per_slot && array.shape != [n_blocks, BLOCK_CLIPS] {
             let detail = format!(
-                "is {:?}, wanted [{n_blocks}, {SLOTS}] or [{n_blocks}, {BLOCK_CLIPS}], a label for each slot or clip",
+                "is {:?}, the recording has {n_blocks} blocks; wanted [{n_blocks}, {SLOTS}] or \
+                 [{n_blocks}, {BLOCK_CLIPS}], a label for each slot or clip",
                 array.shape
             );
             return Err(Error::format(&path, detail));

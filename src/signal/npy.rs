@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 pub const MAX_FILE_BYTES: u64 = 8 << 30;
 /// Most bytes inflated from one `.npz`.
 pub const MAX_INFLATED_BYTES: u64 = 2 << 30;
+/// What to do where one array of several is wanted; ends the error that tells of them.
+pub const NAME_ONE: &str = "name one";
 /// Names under which one array of several is taken unasked.
 const USUAL_NAMES: [&str; 4] = ["eeg", "data", "X", "arr_0"];
 
@@ -291,7 +293,10 @@ fn choose(path: &Path, archive: &zip::ZipArchive<BufReader<File>>, name: Option<
             Some(usual) => usual,
             None => {
                 let shown = names.iter().take(10).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
-                return Err(Error::format(path, format!("holds {} arrays, {shown}; name one", names.len())));
+                return Err(Error::format(
+                    path,
+                    format!("holds {} arrays, {shown}; {NAME_ONE}", names.len()),
+                ));
             }
         },
     };

@@ -27,6 +27,9 @@ pub const SLOT_SAMPLES: usize = CUE_SAMPLES + CLIPS * CLIP_SAMPLES;
 /// Most bytes cut at once; a stride of one sample multiplies a recording by four hundred.
 pub(super) const MAX_BYTES: u64 = 8 << 30;
 
+/// What to do about bad samples; ends the error that tells of them.
+pub const REPAIR: &str = "repair the channels";
+
 /// First sample of a clip in its block. Slots and clips are counted from 0.
 pub fn clip_start(slot: usize, clip: usize) -> usize {
     slot * SLOT_SAMPLES + CUE_SAMPLES + clip * CLIP_SAMPLES
@@ -258,7 +261,7 @@ impl Recordings {
         let bad: Vec<usize> = (0..segments.n).filter(|&i| !segments.findings[i].is_clean()).collect();
         let Some(&first) = bad.first() else { return Ok(()) };
         let detail = format!(
-            "{} of {} segments hold bad samples, first {} ({}); repair the channels, or give --allow-bad",
+            "{} of {} segments hold bad samples, first {} ({}); {REPAIR}",
             bad.len(),
             segments.n,
             segments.origins[first],

@@ -92,10 +92,16 @@ impl Snapshot {
 
     /// Reads it back, bit for bit.
     ///
-    /// Errors: [`Error::Read`]; [`Error::Format`] for a file that is none of ours.
+    /// Errors: [`Error::Read`]; [`Error::Format`] for a file that is none of ours, or no whole one.
     pub fn read(path: &Path) -> Result<Snapshot> {
-        let file = Checkpoint::open(path)?;
-        let wrong = || Error::format(path, "is no checkpoint of a training run; start without --resume");
+        let wrong = || {
+            let detail = "is no whole checkpoint of a training run; --force in place of --resume starts anew";
+            Error::format(path, detail)
+        };
+        let file = Checkpoint::open(path).map_err(|error| match error {
+            Error::Format { .. } => wrong(),
+            other => other,
+        })?;
         let text = file.metadata().get("mindreel").ok_or_else(wrong)?;
         let state: serde_json::Value = serde_json::from_str(text).map_err(|_| wrong())?;
         let count = |key: &str| state.get(key).and_then(serde_json::Value::as_u64).ok_or_else(wrong);
@@ -172,5 +178,12 @@ mod tests {
         let error = Snapshot::read(&path).unwrap_err();
         assert_eq!(error.exit_code(), 3, "{error}");
         assert!(Snapshot::read(&folder.path().join("none.safetensors")).is_err());
+        snapshot().write(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in [0, 7, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let text = Snapshot::read(&path).unwrap_err().to_string();
+            assert!(text.contains("--force in place of --resume"), "{text}");
+        }
     }
 }

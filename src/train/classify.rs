@@ -464,7 +464,8 @@ impl<'a> Run<'a> {
 
     fn restore(&mut self, path: &Path) -> Result<()> {
         let snapshot = Snapshot::read(path)?;
-        let wrong = |detail: &str| Error::format(path, format!("{detail}; start without --resume"));
+        let wrong =
+            |detail: &str| Error::format(path, format!("{detail}; --force in place of --resume starts anew"));
         let state: State = serde_json::from_value(snapshot.state.clone())
             .map_err(|_| wrong("is a checkpoint of something else"))?;
         if state.unit != self.unit.name() {

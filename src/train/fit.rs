@@ -332,7 +332,8 @@ impl Fit {
     fn restore(&mut self, path: &Path) -> Result<()> {
         files::sweep(path.parent().unwrap_or(Path::new(".")))?;
         let snapshot = Snapshot::read(path)?;
-        let wrong = |detail: &str| Error::format(path, format!("{detail}; start without --resume"));
+        let wrong =
+            |detail: &str| Error::format(path, format!("{detail}; --force in place of --resume starts anew"));
         self.trainer.restore(&snapshot).map_err(|error| wrong(&error.to_string()))?;
         if snapshot.steps > self.plan.steps {
             return Err(wrong(&format!("is at step {} of {}", snapshot.steps, self.plan.steps)));

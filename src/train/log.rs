@@ -114,8 +114,9 @@ impl Log {
             let text = String::from_utf8_lossy(&bytes);
             rows = text.lines().map_while(Row::parse).take_while(|row| row.step <= steps).collect();
             if rows.last().is_none_or(|row: &Row| row.step != steps) {
-                let detail =
-                    format!("does not reach step {steps}, where the snapshot is; start without --resume");
+                let detail = format!(
+                    "does not reach step {steps}, where the snapshot is; --force in place of --resume starts anew"
+                );
                 return Err(Error::format(&path, detail));
             }
         }

@@ -287,7 +287,7 @@ fn a_planted_nan_is_found_and_counted() {
         values[planted] = if planted % 2 == 0 { f32::NAN } else { f32::NEG_INFINITY };
         write(&path, vec![NewTensor::from_f32("a", [2, 3], &values)], &BTreeMap::new()).unwrap();
         let text = refuse_nonfinite(&Checkpoint::open(&path).unwrap()).unwrap_err().to_string();
-        assert!(text.contains("\"a\": 1 of 6 values are NaN or infinite"), "{text}");
+        assert!(text.contains("\"a\": 1 of 6 values are NaN or infinite; take another checkpoint"), "{text}");
     }
     write_f32(&path, &[("a", &[6])]);
     refuse_nonfinite(&Checkpoint::open(&path).unwrap()).unwrap();

@@ -79,7 +79,7 @@ pub fn refuse_nonfinite(checkpoint: &Checkpoint) -> Result<()> {
         if bad > 0 {
             let (name, all) = (shown(view.file_name), view.n_values());
             let detail =
-                format!("{name}: {bad} of {all} values are NaN or infinite; --allow-nonfinite loads them");
+                format!("{name}: {bad} of {all} values are NaN or infinite; take another checkpoint");
             return Err(Error::weights(checkpoint.path(), detail));
         }
     }

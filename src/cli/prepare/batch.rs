@@ -1,7 +1,8 @@
 //! One file or a folder of them, and where each result goes.
 //!
 //! The headers of all files are judged before the first is read, so that a wrong shape is told at once and not in the
-//! middle of the night. In a folder, results of the right shape count as finished and are skipped.
+//! middle of the night. In a folder, results of the right shape count as finished and are skipped; `prepared.json` beside
+//! them says what they were made with, and what another call made is not taken for this one's.
 
 use super::super::progress::Progress;
 use super::super::{Shell, stop};
@@ -12,6 +13,11 @@ use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+
+/// Beside the results of a folder: what they were made with.
+const SETTINGS: &str = "prepared.json";
+/// No such file is longer.
+const SETTINGS_BYTES: u64 = 1 << 20;
 
 /// Flags of every command that takes arrays of EEG.
 #[derive(clap::Args)]
@@ -39,6 +45,8 @@ pub(super) struct Batch<'a> {
     pub(super) eeg: &'a Eeg,
     /// Flag and value; a file where `eeg` is a file, a folder where it is a folder.
     pub(super) outputs: &'a [(&'static str, &'a Path)],
+    /// What decides the numbers of a result, beside the recording.
+    pub(super) settings: Value,
 }
 
 /// One file and its results.
@@ -79,7 +87,8 @@ impl<'a> Batch<'a> {
     /// `shape` tells a result's shape from its file's, or what is wrong with the file; `work` makes the results of one
     /// file. Prints what was made.
     ///
-    /// Errors: [`Error::Setting`] for outputs that are no `.npy`; [`Error::Write`] for one that is there;
+    /// Errors: [`Error::Setting`] for outputs that are no `.npy`, that are what is read, and for a folder with results of
+    /// other settings; [`Error::Write`] for one that is there;
     /// [`Error::Format`] for an empty folder or a wrong shape; [`Error::Interrupted`] between two files; whatever
     /// `work` returns.
     pub(super) fn run(
@@ -89,6 +98,9 @@ impl<'a> Batch<'a> {
     ) -> Result<()> {
         let jobs = self.jobs(&shape)?;
         let n_open = jobs.iter().filter(|job| !job.is_finished).count();
+        if self.eeg.eeg.is_dir() && n_open > 0 {
+            self.claim(&jobs)?;
+        }
         let mut progress = Progress::new(self.shell.quiet, self.label, n_open as u64);
         let (mut lines, mut told) = (Vec::new(), Vec::new());
         let mut n_done = 0;
@@ -113,14 +125,23 @@ impl<'a> Batch<'a> {
         let is_folder = eeg.is_dir();
         let inputs = if is_folder { arrays_in(eeg)? } else { vec![eeg.clone()] };
         for (flag, output) in self.outputs {
+            if same_place(output, eeg) {
+                let what = if is_folder { "folder" } else { "file" };
+                return Err(Error::setting(*flag, format!("is the {what} that is read; give another one")));
+            }
             match is_folder {
                 true if output.is_file() => {
                     let detail =
                         format!("'{}' is a file; for a folder of recordings give a folder", output.display());
                     return Err(Error::setting(*flag, detail));
                 }
-                true if same_place(output, eeg) => {
-                    return Err(Error::setting(*flag, "is the folder that is read; give another one"));
+                true if !self.eeg.force && self.is_of_others(output)? => {
+                    let detail = format!(
+                        "'{}' holds results of other settings ({SETTINGS} tells them); give another folder, or --force to \
+                         make them anew",
+                        output.display()
+                    );
+                    return Err(Error::setting(*flag, detail));
                 }
                 true => {}
                 false => {
@@ -137,13 +158,43 @@ impl<'a> Batch<'a> {
         inputs.into_iter().map(|input| self.job(input, is_folder, shape)).collect()
     }
 
+    /// What lies beside the results of this call in a folder.
+    fn settings(&self) -> String {
+        format!("{:#}\n", json!({ "made": self.label, "settings": self.settings }))
+    }
+
+    /// Whether a folder says that its results are of other settings than this call's.
+    fn is_of_others(&self, folder: &Path) -> Result<bool> {
+        let path = folder.join(SETTINGS);
+        Ok(path.exists() && files::read_small(&path, SETTINGS_BYTES)? != self.settings().as_bytes())
+    }
+
+    /// Says in the folders what is made in them. What other settings left goes first: a call that is stopped would leave
+    /// it among its own.
+    fn claim(&self, jobs: &[Job]) -> Result<()> {
+        for (at, (_, folder)) in self.outputs.iter().enumerate() {
+            if self.is_of_others(folder)? {
+                for old in jobs.iter().map(|job| &job.outputs[at]).filter(|path| path.exists()) {
+                    std::fs::remove_file(old).map_err(Error::write(old))?;
+                }
+            }
+            files::write_text(folder.join(SETTINGS), &self.settings())?;
+        }
+        Ok(())
+    }
+
     fn job(
         &self,
         input: PathBuf,
         is_folder: bool,
         shape: &impl Fn(&[usize]) -> Result<Vec<usize>, String>,
     ) -> Result<Job<'a>> {
-        let entry = npy::describe(&input, self.eeg.array.as_deref())?;
+        let entry = npy::describe(&input, self.eeg.array.as_deref()).map_err(|error| match error {
+            Error::Format { path, detail } if detail.ends_with(npy::NAME_ONE) => {
+                Error::format(path, detail + " with --array")
+            }
+            other => other,
+        })?;
         let made = shape(&entry.shape).map_err(|detail| Error::format(&input, detail))?;
         let name = input.file_name().unwrap_or_default();
         let output = |folder: &Path| if is_folder { folder.join(name) } else { folder.to_path_buf() };
@@ -255,7 +306,8 @@ fn as_people_count(a: &str, b: &str) -> Ordering {
 
 /// Whether two paths, of which either may not be there yet, name one place.
 fn same_place(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
+    let place = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    match (place(a), place(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
     }
@@ -265,6 +317,7 @@ fn same_place(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::super::tests::{going, shape, shell, two_files};
     use super::*;
+    use std::io::Write;
 
     fn eeg(path: PathBuf, force: bool) -> Eeg {
         Eeg { eeg: path, array: None, force }
@@ -272,10 +325,15 @@ mod tests {
 
     /// Writes a single number per file; says which files were worked on.
     fn run(eeg: &Eeg, output: &Path) -> Result<Vec<String>> {
+        run_with(eeg, output, json!({}))
+    }
+
+    fn run_with(eeg: &Eeg, output: &Path, settings: Value) -> Result<Vec<String>> {
         let seen = std::cell::RefCell::new(Vec::new());
         let outputs = [("--output", output)];
         let (shell, stopped) = (shell(), going());
-        let batch = Batch { shell: &shell, stopped: &stopped, label: "test", eeg, outputs: &outputs };
+        let (shell, stopped, outputs) = (&shell, &stopped, &outputs);
+        let batch = Batch { shell, stopped, label: "test", eeg, outputs, settings };
         batch.run(
             |shape| if shape == [2, 3, 800] { Ok(vec![1]) } else { Err(format!("shape {shape:?}")) },
             |job| {
@@ -300,6 +358,45 @@ mod tests {
         let error = run(&eeg(input.clone(), false), &output).unwrap_err();
         assert!(error.to_string().contains("this call makes [1]"), "{error}");
         assert_eq!(run(&eeg(input.clone(), false), &input).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn results_of_other_settings_are_not_taken_for_these() {
+        let (folder, input) = two_files();
+        let output = folder.path().join("out");
+        let call = |low: f64, force| run_with(&eeg(input.clone(), force), &output, json!({ "low": low }));
+        assert_eq!(call(0.1, false).unwrap().len(), 2);
+        assert_eq!(call(0.1, false).unwrap().len(), 0);
+        let error = call(5.0, false).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("other settings"), "{error}");
+        assert_eq!(call(5.0, true).unwrap().len(), 2);
+        assert_eq!(call(5.0, false).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn an_archive_of_several_arrays_wants_a_name() {
+        let (folder, input) = two_files();
+        let (archive, output) = (folder.path().join("both.npz"), folder.path().join("out.npy"));
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&archive).unwrap());
+        for name in ["a2.npy", "a10.npy"] {
+            zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(&std::fs::read(input.join(name)).unwrap()).unwrap();
+        }
+        zip.finish().unwrap();
+        let error = run(&eeg(archive.clone(), false), &output).unwrap_err();
+        assert!(error.to_string().ends_with("name one with --array"), "{error}");
+        run(&Eeg { array: Some("a10".into()), ..eeg(archive, false) }, &output).unwrap();
+    }
+
+    #[test]
+    fn a_recording_is_not_replaced_by_its_own_result() {
+        let (_folder, input) = two_files();
+        let one = input.join("a2.npy");
+        for same in [one.clone(), input.join("../eeg/a2.npy")] {
+            let error = run(&eeg(one.clone(), true), &same).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains("file that is read"), "{error}");
+        }
+        assert_eq!(shape(&one), [2, 3, 800]);
     }
 
     #[test]

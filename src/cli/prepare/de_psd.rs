@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::signal::features::BANDS;
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Form, Units, montage, npy};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -61,7 +62,10 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
     let form = if args.reproduce_original { Form::Original } else { Form::Corrected };
     let window = args.window_s.map(|seconds| window_samples(seconds, args.sample_rate)).transpose()?;
     let outputs = [("--output-de", args.output_de.as_path()), ("--output-psd", args.output_psd.as_path())];
-    let batch = Batch { shell, stopped, label: "DE and PSD", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({
+        "sample_rate": args.sample_rate, "units": format!("{units:?}"), "form": format!("{form:?}"),
+    });
+    let batch = Batch { shell, stopped, label: "DE and PSD", eeg: &args.eeg, outputs: &outputs, settings };
     let shape = |shape: &[usize]| {
         let (leading, n_channels, n_samples) = stack::axes(shape)?;
         match window {
@@ -149,7 +153,10 @@ mod tests {
             code(Args { sample_rate: 250.0, reproduce_original: true, ..args(file.clone(), &into) }),
             2
         );
-        assert_eq!(code(Args { output_psd: into.join("de.npy"), ..args(file, &into) }), 2);
+        assert_eq!(code(Args { output_psd: into.join("./de.npy"), ..args(file.clone(), &into) }), 2);
+        let mut own = args(file.clone(), &into);
+        (own.eeg.force, own.output_psd) = (true, file);
+        assert_eq!(code(own), 2);
         assert!(!into.exists());
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::signal::features::BANDS;
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Form, Units, montage, npy};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -97,7 +98,11 @@ struct Plan {
 pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()> {
     let plan = plan(args)?;
     let outputs = [("--output-de", args.output_de.as_path()), ("--output-psd", args.output_psd.as_path())];
-    let batch = Batch { shell, stopped, label: "features", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({
+        "window": plan.window, "step": plan.step, "mean": plan.is_mean, "sample_rate": plan.rate,
+        "units": format!("{:?}", plan.units), "form": format!("{:?}", plan.form),
+    });
+    let batch = Batch { shell, stopped, label: "features", eeg: &args.eeg, outputs: &outputs, settings };
     batch.run(|shape| plan.shape(shape), |job| features(job, &plan))
 }
 

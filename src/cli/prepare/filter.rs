@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::signal::filter::{Filter, Pass};
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Real, montage};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -31,7 +32,7 @@ pub(super) struct Args {
     output: PathBuf,
 
     /// Lower corner: what lies below goes
-    #[arg(long, value_name = "HZ", required_unless_present_any = ["high", "notch"])]
+    #[arg(long, value_name = "HZ")]
     low: Option<f64>,
 
     /// Upper corner: what lies above goes
@@ -59,7 +60,11 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
     let filters = filters(args)?;
     let n_padding = filters.iter().map(Filter::n_padding).max().unwrap_or(0);
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "filter", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({
+        "low": args.low, "high": args.high, "order": args.order, "notch": args.notch, "notch_q": args.notch_q,
+        "sample_rate": args.sample_rate,
+    });
+    let batch = Batch { shell, stopped, label: "filter", eeg: &args.eeg, outputs: &outputs, settings };
     let shape = |shape: &[usize]| match stack::axes(shape)? {
         (_, _, n_samples) if n_samples <= n_padding => Err(format!(
             "{n_samples} samples, the filter needs more than {n_padding}; filter before cutting{}",
@@ -77,6 +82,9 @@ fn filters(args: &Args) -> Result<Vec<Filter>> {
         (None, Some(high)) => Some(Pass::Low(high)),
         (None, None) => None,
     };
+    if pass.is_none() && args.notch.is_empty() {
+        return Err(Error::setting("--low, --high, --notch", "none is given, wanted one or more"));
+    }
     let rate = args.sample_rate;
     let butterworth = pass.map(|pass| Filter::butterworth(args.order, pass, rate));
     let notches = args.notch.iter().map(|&hz| Filter::notch(hz, args.notch_q, rate));
@@ -149,6 +157,8 @@ mod tests {
         };
         assert!(refused(&|args| args.high = Some(100.0)).1.contains("below 100 Hz"));
         assert!(refused(&|args| args.low = Some(50.0)).1.starts_with("--low, --high: "));
+        let none = refused(&|args| (args.low, args.high, args.notch) = (None, None, vec![]));
+        assert!(none.0 == 2 && none.1.starts_with("--low, --high, --notch: none"), "{none:?}");
         assert!(refused(&|args| args.order = 0).1.starts_with("--order: "));
         assert!(refused(&|args| args.notch_q = -1.0).1.starts_with("--notch-q: "));
         npy::write(eeg.join("short.npy"), &[2, 20], &[0.0f32; 40]).unwrap();

@@ -4,6 +4,7 @@ use super::super::Shell;
 use super::batch::{Batch, Eeg, Job, in_own_type};
 use crate::error::Result;
 use crate::signal::{Real, noise, stack, stack::Stack};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -33,7 +34,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()> {
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "noise", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({ "seed": args.seed });
+    let batch = Batch { shell, stopped, label: "noise", eeg: &args.eeg, outputs: &outputs, settings };
     let shape = |shape: &[usize]| stack::axes(shape).map(|_| shape.to_vec());
     batch.run(shape, |job| in_own_type!(job, noisy(job, args.seed)))
 }

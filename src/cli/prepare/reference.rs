@@ -7,6 +7,7 @@ use crate::signal::Real;
 use crate::signal::montage;
 use crate::signal::reference::rereference;
 use crate::signal::stack::{self, Stack};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -53,7 +54,8 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
     let to = if is_average { vec![] } else { channels("--to", &args.to)? };
     let exclude = channels("--exclude", &args.exclude)?;
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "reference", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({ "to": args.to, "exclude": args.exclude });
+    let batch = Batch { shell, stopped, label: "reference", eeg: &args.eeg, outputs: &outputs, settings };
     let reference = |n_channels: usize| -> Result<Vec<usize>, String> {
         let named = to.iter().chain(&exclude);
         if n_channels != montage::ELECTRODES.len()

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::signal::resample::{factors, n_resampled, resample_poly};
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Real, montage};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -41,7 +42,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()> {
     let (up, down) = factors(args.sample_rate, args.to)?;
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "resample", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({ "sample_rate": args.sample_rate, "to": args.to });
+    let batch = Batch { shell, stopped, label: "resample", eeg: &args.eeg, outputs: &outputs, settings };
     let shape = |shape: &[usize]| {
         let (leading, n_channels, n_samples) = stack::axes(shape)?;
         Ok([leading, &[n_channels, n_resampled(n_samples, up, down)]].concat())

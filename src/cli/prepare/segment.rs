@@ -5,6 +5,7 @@ use super::batch::{Batch, Eeg, Job, in_own_type};
 use crate::error::Result;
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Real, montage};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -47,7 +48,8 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
         return Err(crate::error::Error::setting("--sample-rate", detail));
     }
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "segment", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({});
+    let batch = Batch { shell, stopped, label: "segment", eeg: &args.eeg, outputs: &outputs, settings };
     batch.run(stack::segmented_shape, |job| in_own_type!(job, segment(job, args.allow_bad)))
 }
 

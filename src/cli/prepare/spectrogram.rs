@@ -57,7 +57,9 @@ pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()
         Kind::Arrays => {
             let plan = args.recipe.recipe()?.plan(args.recipe.rate_hz())?;
             let outputs = [("--output", args.output.as_path())];
-            let batch = Batch { shell, stopped, label: "spectrogram", eeg: &args.eeg, outputs: &outputs };
+            let settings = args.recipe.settings()?;
+            let eeg = &args.eeg;
+            let batch = Batch { shell, stopped, label: "spectrogram", eeg, outputs: &outputs, settings };
             batch.run(|shape| plan.shape(shape), |job| in_own_type!(job, spectrogram(job, &args.recipe)))
         }
     }

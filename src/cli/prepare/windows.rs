@@ -6,6 +6,7 @@ use super::span::Span;
 use crate::error::{Error, Result};
 use crate::signal::stack::{self, Stack};
 use crate::signal::{Real, montage};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -50,7 +51,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, shell: &Shell, stopped: &AtomicBool) -> Result<()> {
     let (window, step) = window_and_step(args.size, args.overlap, args.sample_rate)?;
     let outputs = [("--output", args.output.as_path())];
-    let batch = Batch { shell, stopped, label: "windows", eeg: &args.eeg, outputs: &outputs };
+    let settings = json!({ "window": window, "step": step });
+    let batch = Batch { shell, stopped, label: "windows", eeg: &args.eeg, outputs: &outputs, settings };
     batch.run(
         |shape| stack::windowed_shape(shape, window, step),
         |job| in_own_type!(job, windows(job, window, step, args.allow_bad)),

@@ -71,7 +71,7 @@ const TEXT_WIDTH: &str = "64";
 const CONFIG_BYTES: u64 = 1 << 20;
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
-    let stages = Stages::new(shell)?;
+    let stages = Stages::new(shell, "what is finished is kept; the same command goes on")?;
     let out = |name: &str| args.output.join(name);
     files::make_folder(&out("configs"))?;
     files::make_folder(&out("model"))?;

@@ -14,6 +14,7 @@ use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
 use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
 use crate::train::{Course, Plateau, Rates, Rule, Sweep, Unit};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -213,9 +214,9 @@ struct Merged {
 
 pub(super) fn compare(args: &Args, shell: &Shell) -> Result<()> {
     let file = SettingsFile::open(args.config.as_deref(), &KNOWN)?;
-    let n_models =
-        if args.model.is_empty() { file.words("model")?.map_or(0, |m| m.len()) } else { args.model.len() };
-    if n_models < 2 {
+    let models =
+        if args.model.is_empty() { file.words("model")?.unwrap_or_default() } else { args.model.clone() };
+    if each_once(models).len() < 2 {
         return Err(Error::setting("--model", "compare wants two models or more, such as ShallowNet,EEGNet"));
     }
     run(args, shell)
@@ -230,6 +231,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let all = merged.sweep.units();
     let mine = shard.pick(all.clone());
     claim(args, &merged, &mine)?;
+    if mine.is_empty() {
+        let text = format!("{} units, none of them in this part: there is nothing to do", all.len());
+        return shell.print(&text, &json!({ "output": args.output.display().to_string(), "summaries": [] }));
+    }
     let todo: Vec<&Unit> = mine.iter().filter(|unit| !folder_of(args, unit).join(RESULT).exists()).collect();
     shell.note(&format!(
         "{} of {} units in this part, {} finished before",
@@ -354,16 +359,28 @@ impl Source<'_> {
         let (_, clips) = self.clips.as_ref().expect("read just above");
         let labels = self.data.labels(task, SeedDv::n_blocks(clips.n))?;
         let window = self.merged.window_s.map(|s| ((s * clips.sample_rate_hz).round() as usize).max(1));
-        Ok((Examples::cut(clips, &labels, input, window, form)?, clips.n))
+        if window[0] > clips.n_samples {
+            let [given, clip] = [window[0], clips.n_samples].map(|n| n as f64 / clips.sample_rate_hz);
+            return Err(Error::setting(
+                "window-s",
+                format!("wanted at most a clip of {clip} s, got {given} s"),
+            ));
+        }
+        // There is a label for each clip: what does not fit is the window.
+        let examples = Examples::cut(clips, &labels, input, window, form).map_err(|error| match error {
+            Error::Shape { detail, .. } => Error::setting("window-s", detail),
+            other => other,
+        })?;
+        Ok((examples, clips.n))
     }
 }
 
 fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Result<Merged> {
     let words = |given: &[String], name: &str, usual: &str| -> Result<Vec<String>> {
         if !given.is_empty() {
-            return Ok(given.to_vec());
+            return Ok(each_once(given.to_vec()));
         }
-        Ok(file.words(name)?.unwrap_or_else(|| vec![usual.to_string()]))
+        Ok(each_once(file.words(name)?.unwrap_or_else(|| vec![usual.to_string()])))
     };
     let models = words(&args.model, "model", "ShallowNet")?;
     for model in &models {
@@ -388,7 +405,8 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         return Err(Error::setting("subjects", detail));
     }
     let counts = |given: &[u64], name: &str| -> Result<Option<Vec<u64>>> {
-        if given.is_empty() { file.counts(name) } else { Ok(Some(given.to_vec())) }
+        let counts = if given.is_empty() { file.counts(name)? } else { Some(given.to_vec()) };
+        Ok(counts.map(each_once))
     };
     let cross_subject = args.cross_subject || file.switch("cross-subject")?;
     if cross_subject && subjects.len() < 3 {
@@ -473,7 +491,7 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         checkpoint_steps: size(args.checkpoint_steps, "checkpoint-steps", 0)?,
     };
     recipe.rates.check()?;
-    let tasks = tasks.iter().map(|task| task.parse()).collect::<Result<_>>()?;
+    let tasks = each_once(tasks.iter().map(|task| task.parse()).collect::<Result<_>>()?);
     for model in &models {
         input_of(model, input)?;
     }
@@ -488,6 +506,17 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         permutations: size(args.permutations, "permutations", report::PERMUTATIONS)?,
         form: Form::Corrected,
     })
+}
+
+/// What was named, in its order, without what was named before.
+fn each_once<T: PartialEq>(named: Vec<T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in named {
+        if !once.contains(&one) {
+            once.push(one);
+        }
+    }
+    once
 }
 
 /// What a model is shown: what was asked for, or what it takes.
@@ -535,6 +564,10 @@ fn folder_of(args: &Args, unit: &Unit) -> PathBuf {
 
 /// Takes the output folder for these settings: refuses one of other settings, and checkpoints nobody asked to go on from.
 fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
+    if args.output.is_file() {
+        let detail = format!("'{}' is a file, wanted a folder", args.output.display());
+        return Err(Error::setting("--output", detail));
+    }
     let path = args.output.join("settings.toml");
     let text = merged.to_toml(&args.data);
     match std::fs::read(&path) {

@@ -9,9 +9,9 @@ use assert_cmd::Command;
 use common::gpu;
 use fixture::{Golden, output, relative_error};
 use mindreel::eval::pictures::{mse, psnr, ssim};
-use mindreel::eval::preprocess::{Filter, Preprocess, resize};
+use mindreel::media::resize::{Filter, pillow};
 use mindreel::media::{Frames, gif, png};
-use mindreel::models;
+use mindreel::models::{self, Preprocess};
 use mindreel::nn::Precision;
 use mindreel::signal::npy;
 use mindreel::weights::Dtype;
@@ -59,7 +59,7 @@ fn resizes_are_pillows_bit_for_bit() {
     ];
     for (at, (filter, size)) in cases.into_iter().enumerate() {
         let got: Vec<f32> =
-            resize(&picture(20, 31, 2), [20, 31], size, filter).into_iter().map(f32::from).collect();
+            pillow(&picture(20, 31, 2), [20, 31], size, filter).into_iter().map(f32::from).collect();
         assert!(got == golden.values(&format!("resize.{at}")), "{filter:?} {size:?}");
     }
 }

@@ -8,9 +8,9 @@
 //! clips) are passed over.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::media::{Frames, resize, video};
 use crate::signal::npy;
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 /// Rate of what does not say it: frames of SEED-DV's clips.
@@ -66,10 +66,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         let detail = "holds no clips: wanted .gif, .mp4, folders of .png, or .png";
         return Err(Error::format(folder, detail));
     }
-    found.sort_by(|a, b| {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        natural(&name(a), &name(b))
-    });
+    files::sort_naturally(&mut found);
     Ok(found)
 }
 
@@ -166,39 +163,6 @@ pub fn mean<'a>(clips: impl IntoIterator<Item = &'a Frames>) -> Result<Frames> {
     Frames::new(first.count, first.height, first.width, rgb, first.frame_rate_fps)
 }
 
-/// Names in the order people count: `clip-2` before `clip-10`.
-pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.chars().peekable(), b.chars().peekable());
-    let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
-        let mut digits = String::new();
-        while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-            digits.push(digit);
-        }
-        digits
-    };
-    loop {
-        match (a.peek().copied(), b.peek().copied()) {
-            (None, None) => return Ordering::Equal,
-            (None, _) => return Ordering::Less,
-            (_, None) => return Ordering::Greater,
-            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
-                let (x, y) = (number(&mut a), number(&mut b));
-                let [p, q] = [&x, &y].map(|digits| digits.trim_start_matches('0'));
-                // The longer number is the larger; equal ones go by their zeros.
-                let order = p.len().cmp(&q.len()).then(p.cmp(q)).then(x.len().cmp(&y.len()));
-                if order != Ordering::Equal {
-                    return order;
-                }
-            }
-            (Some(x), Some(y)) if x == y => {
-                a.next();
-                b.next();
-            }
-            (Some(x), Some(y)) => return x.cmp(&y),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,13 +170,6 @@ mod tests {
 
     fn grey(count: usize, height: usize, width: usize, value: u8) -> Frames {
         Frames::new(count, height, width, vec![value; count * height * width * 3], 3.0).unwrap()
-    }
-
-    #[test]
-    fn names_are_counted_as_people_count() {
-        let mut names = ["10.gif", "2.gif", "clip-0010", "clip-2", "1.gif", "02.gif", "clip-2b", "a"];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["1.gif", "2.gif", "02.gif", "10.gif", "a", "clip-2", "clip-2b", "clip-0010"]);
     }
 
     #[test]

@@ -39,8 +39,13 @@ pub struct ClipVisionConfig {
 }
 
 impl ClipVisionConfig {
-    /// Reads a `CLIPVisionModelWithProjection` config.
+    /// Reads a `CLIPVisionModelWithProjection` config, or the half of a `CLIPModel` that looks.
     pub fn new(config: &Config) -> Result<ClipVisionConfig> {
+        if config.has("vision_config") {
+            let half = ClipVisionConfig::new(&config.part("vision_config")?)?;
+            let projection_dim = config.size_or("projection_dim", half.projection_dim)?;
+            return Ok(ClipVisionConfig { projection_dim, ..half });
+        }
         let hidden_size = config.size_or("hidden_size", 768)?;
         Ok(ClipVisionConfig {
             image_size: config.positive_or("image_size", 224)?,

@@ -21,7 +21,7 @@ mod shown;
 pub mod video;
 
 pub use clips::Clip;
-pub use interval::{Interval, Resamples, check_resamples};
+pub use interval::{Interval, Resamples, check_permutations, check_resamples};
 pub use judges::Judge;
 pub use labels::Confusion;
 pub use nway::{NWay, Positives};

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::media::{Frames, resize, video};
 use crate::signal::npy;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rate of what does not say it: frames of SEED-DV's clips.
@@ -135,6 +136,14 @@ pub fn pair(predicted: &mut [Clip], truth: &[Clip], places: [&Path; 2], resize: 
     Ok(())
 }
 
+/// The first pair of different names, where other names are on both sides: a clip may be missing on one of them.
+pub fn at_odds<'a>(predicted: &'a [Clip], truth: &'a [Clip]) -> Option<[&'a str; 2]> {
+    let names = |clips: &'a [Clip]| clips.iter().map(|clip| clip.name.as_str());
+    let known: BTreeSet<&str> = names(truth).collect();
+    let is_shared = names(predicted).any(|name| known.contains(name));
+    names(predicted).zip(names(truth)).find(|(a, b)| is_shared && a != b).map(|(a, b)| [a, b])
+}
+
 /// A clip of another size.
 ///
 /// Errors: as [`Frames::new`].
@@ -214,6 +223,19 @@ mod tests {
         let refused = pair(&mut [], &truth, places, true).unwrap_err().to_string();
         assert!(refused.contains("pred: holds 0 clips, truth holds 1"), "{refused}");
         assert!(pair(&mut [clip(grey(3, 4, 6, 1))], &truth, places, true).is_err());
+    }
+
+    #[test]
+    fn names_at_odds_are_told() {
+        let clips = |names: &[&str]| -> Vec<Clip> {
+            let clip =
+                |name: &&str| Clip { name: name.to_string(), path: "x".into(), frames: grey(1, 1, 1, 0) };
+            names.iter().map(clip).collect()
+        };
+        let truth = clips(&["0", "1", "2"]);
+        assert_eq!(at_odds(&clips(&["0", "1", "2"]), &truth), None);
+        assert_eq!(at_odds(&clips(&["a", "b", "c"]), &truth), None, "names of another kind");
+        assert_eq!(at_odds(&clips(&["0", "2", "3"]), &truth), Some(["2", "1"]));
     }
 
     #[test]

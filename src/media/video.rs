@@ -342,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_counted_as_people_count() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..12 {
+            png::write(folder.path().join(format!("{n}.png")), &[n; 3], 1, 1, "").unwrap();
+        }
+        let rgb = read(folder.path(), 3.0).unwrap().rgb;
+        assert!(rgb.iter().step_by(3).copied().eq(0..12), "{rgb:?}");
+    }
+
+    #[test]
     fn a_film_goes_through_ffmpeg() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mp4");
@@ -366,6 +376,21 @@ mod tests {
         assert_eq!(greys(&path, &request(12.0)).unwrap().len(), 2);
         let whole = read(&path, 3.0).unwrap();
         assert_eq!((whole.count, whole.height, whole.frame_rate_fps), (30, 16, 24.0));
+        assert_eq!(as_file(Path::new("-a:b.mp4")), "file:-a:b.mp4");
+        // A film with a hole: ffmpeg fills it with what was there before, and ends well.
+        let noise = (0..30 * 64 * 64 * 3_u64)
+            .map(|at| (at.wrapping_mul(at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .collect();
+        crate::media::mp4::write(&path, &Frames::new(30, 64, 64, noise, 24.0).unwrap(), "").unwrap();
+        assert_eq!(read(&path, 3.0).unwrap().count, 30);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 400].fill(0x55);
+        let holed = folder.path().join("holed.mp4");
+        std::fs::write(&holed, bytes).unwrap();
+        let error = read(&holed, 3.0).unwrap_err();
+        assert!(error.to_string().contains("holed.mp4: is damaged: ") && error.exit_code() == 3, "{error}");
+        assert!(!error.to_string().contains('\n') && !error.to_string().contains("0x"), "{error}");
         let stopped = each_frame(&path, &request(24.0), &mut |_| Err(Error::Interrupted("now".into())));
         assert_eq!(stopped.unwrap_err().exit_code(), 130);
     }

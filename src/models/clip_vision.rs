@@ -148,3 +148,18 @@ impl ClipVision {
         Ok((x, embeds))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_clip_looks_by_its_own_half() {
+        let config = |text: &str| Config::from_json("config.json", text.as_bytes()).unwrap();
+        let whole = r#"{"projection_dim": 24, "vision_config": {"hidden_size": 48, "num_attention_heads": 4, "image_size": 32}}"#;
+        let sizes = ClipVisionConfig::new(&config(whole)).unwrap();
+        assert_eq!((sizes.hidden_size, sizes.image_size, sizes.projection_dim), (48, 32, 24));
+        let half = r#"{"projection_dim": 24, "hidden_size": 48, "num_attention_heads": 4, "image_size": 32}"#;
+        assert_eq!(ClipVisionConfig::new(&config(half)).unwrap(), sizes);
+    }
+}

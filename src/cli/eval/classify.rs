@@ -321,3 +321,41 @@ fn cells(all: &[Answers], scored: &[Score]) -> Vec<Vec<String>> {
     };
     std::iter::once(head).chain(all.iter().zip(scored).map(line)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn runs_are_tested_slot_by_slot() {
+        let line = |words: &str| Line::try_parse_from(words.split_whitespace()).unwrap().args;
+        // 3 of 40 slots are told right, all five clips of each.
+        let truth: Vec<usize> = (0..200).map(|at| at / 5).collect();
+        let predicted: Vec<usize> =
+            truth.iter().map(|&class| if class < 3 { class } else { 3 + (class + 1) % 37 }).collect();
+        let unit = json!({ "model": "MLP", "task": "40c", "subject": "sub1", "fold": 0, "seed": 0,
+            "protocol": "clean", "is_control": false });
+        let result: UnitResult = serde_json::from_value(json!({
+            "unit": unit, "n_classes": 40, "n_windows": [1, 1, 1], "n_parameters": 1, "best_epoch": 0, "epochs": [],
+            "window_top1": 0.1, "window_top5": 0.1, "clips": (0..200).collect::<Vec<_>>(),
+            "truth": truth, "predicted": predicted, "rank": vec![0; 200],
+        }))
+        .unwrap();
+        let args = line("classify --runs x --permutations 999");
+        let of_runs = together(vec![result.clone()]);
+        let wanted = train_report::summarise(&[&result], 999, 0).unwrap().p_value;
+        let got = score(&of_runs[0], &args).unwrap().p_value;
+        assert!(got == wanted && got > 0.01, "{got} {wanted}");
+        assert!(p_value(&truth, &predicted, &args) < 0.01, "single clips are not so alike");
+        for odd in ["classify --runs x --classes 4", "classify --runs x --predictions y --labels z"] {
+            assert!(Line::try_parse_from(odd.split_whitespace()).is_err(), "{odd}");
+        }
+    }
+}

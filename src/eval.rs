@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! folders of clips ─clips─> pairs of Frames ─pictures─> SSIM, PSNR, MSE, hue of each pair
-//!                                └─preprocess─> judges (ViT, VideoMAE, CLIP, our classifier) ─nway─> right or wrong
+//!                                └─Preprocess─> judges (ViT, VideoMAE, CLIP, our classifier) ─nway─> right or wrong
 //! a number per clip ─interval─> mean, 95 % interval, p            video: all of it, for predictions, controls, baselines
 //! texts, pictures ─embed─> vectors
 //! ```
@@ -17,12 +17,11 @@ pub mod judges;
 pub mod labels;
 pub mod nway;
 pub mod pictures;
-pub mod preprocess;
 mod shown;
 pub mod video;
 
 pub use clips::Clip;
-pub use interval::{Interval, Resamples, check_resamples};
+pub use interval::{Interval, Resamples, check_permutations, check_resamples};
 pub use judges::Judge;
 pub use labels::Confusion;
 pub use nway::{NWay, Positives};

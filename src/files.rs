@@ -1,10 +1,12 @@
 //! Writing so that nothing half-done looks finished: a temporary name in the same folder, flushed to disk,
-//! then renamed, then the folder flushed. Reading of small files that may be anything but small.
+//! then renamed, then the folder flushed. Reading of small files that may be anything but small. The order
+//! of names.
 
 use crate::error::{Error, Result};
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `path` through `fill`; the old file stays until the new one is whole. Makes missing parent folders.
 ///
@@ -75,6 +77,44 @@ pub fn read_small(path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
         return Err(too_large(content.len() as u64));
     }
     Ok(content)
+}
+
+/// Sorts by name in the order people count: `clip-2` before `clip-10`.
+pub fn sort_naturally(paths: &mut [PathBuf]) {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    paths.sort_by(|a, b| natural(&name(a), &name(b)));
+}
+
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.chars().peekable(), b.chars().peekable());
+    let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
+        let mut digits = String::new();
+        while let Some(digit) = chars.next_if(char::is_ascii_digit) {
+            digits.push(digit);
+        }
+        digits
+    };
+    loop {
+        match (a.peek().copied(), b.peek().copied()) {
+            (None, None) => return Ordering::Equal,
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (x, y) = (number(&mut a), number(&mut b));
+                let [p, q] = [&x, &y].map(|digits| digits.trim_start_matches('0'));
+                // The longer number is the larger; equal ones go by their zeros.
+                let order = p.len().cmp(&q.len()).then(p.cmp(q)).then(x.len().cmp(&y.len()));
+                if order != Ordering::Equal {
+                    return order;
+                }
+            }
+            (Some(x), Some(y)) if x == y => {
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) => return x.cmp(&y),
+        }
+    }
 }
 
 /// Makes a folder and its parents; no error when it is there.
@@ -207,6 +247,13 @@ fn sync_folder(_folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_counted_as_people_count() {
+        let mut names = ["10.gif", "2.gif", "clip-0010", "clip-2", "1.gif", "02.gif", "clip-2b", "a"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["1.gif", "2.gif", "02.gif", "10.gif", "a", "clip-2", "clip-2b", "clip-0010"]);
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_stray() {

@@ -26,6 +26,8 @@ mod networks;
 mod opt;
 mod padding;
 mod pipelines;
+#[cfg(feature = "media")]
+mod preprocess;
 mod presets;
 mod qformer;
 mod semantic;
@@ -66,6 +68,8 @@ pub use networks::{Network, networks, singles};
 pub use opt::{Opt, OptConfig, OptPast};
 pub use padding::Padding;
 pub use pipelines::{Pipeline, Vocabulary, pipelines, vocabulary_of};
+#[cfg(feature = "media")]
+pub use preprocess::{Preprocess, Resize};
 pub use presets::{Part, Preset, n_parameters, preset, presets, scheduler_config};
 pub use qformer::{QFormer, QFormerConfig};
 pub use semantic::{SemanticConfig, SemanticPredictor};

@@ -9,7 +9,8 @@ mod common;
 use binary::{init, json, mindreel, outcome, refusal};
 use common::gpu;
 use mindreel::gpu::Gpu;
-use mindreel::media::{picture, resize};
+use mindreel::media::picture;
+use mindreel::media::resize::{self, Filter};
 use mindreel::models::{
     self, Blip2Config, Blip2Language, Config, Decoding, Ending, Input, Inputs, Padding, Prompts,
 };
@@ -156,7 +157,7 @@ fn pictures_are_captioned_as_blip2_generates() {
     let mut pixels = Vec::new();
     for path in &paths {
         let picture = picture::read(path).unwrap();
-        let rgb = resize::bicubic(&picture.rgb, picture.height, picture.width, 32, 32);
+        let rgb = resize::pillow(&picture.rgb, [picture.height, picture.width], [32; 2], Filter::Bicubic);
         for c in 0..3 {
             pixels.extend(rgb.chunks(3).map(|p| (f32::from(p[c]) / 255.0 - mean[c]) / std[c]));
         }

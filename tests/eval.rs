@@ -9,9 +9,9 @@ use assert_cmd::Command;
 use common::gpu;
 use fixture::{Golden, output, relative_error};
 use mindreel::eval::pictures::{mse, psnr, ssim};
-use mindreel::eval::preprocess::{Filter, Preprocess, resize};
+use mindreel::media::resize::{Filter, pillow};
 use mindreel::media::{Frames, gif, png};
-use mindreel::models;
+use mindreel::models::{self, Preprocess};
 use mindreel::nn::Precision;
 use mindreel::signal::npy;
 use mindreel::weights::Dtype;
@@ -59,7 +59,7 @@ fn resizes_are_pillows_bit_for_bit() {
     ];
     for (at, (filter, size)) in cases.into_iter().enumerate() {
         let got: Vec<f32> =
-            resize(&picture(20, 31, 2), [20, 31], size, filter).into_iter().map(f32::from).collect();
+            pillow(&picture(20, 31, 2), [20, 31], size, filter).into_iter().map(f32::from).collect();
         assert!(got == golden.values(&format!("resize.{at}")), "{filter:?} {size:?}");
     }
 }
@@ -219,6 +219,8 @@ fn planted_mistakes_end_in_one_line() {
     write_clips(&folder.join("fewer"), (0..2).map(|at| clip(at, at)));
     let small = Frames::new(FRAMES, 8, 10, vec![9; FRAMES * 8 * 10 * 3], 3.0).unwrap();
     write_clips(&folder.join("small"), vec![small; 3]);
+    let tiny = Frames::new(FRAMES, 6, 10, vec![9; FRAMES * 6 * 10 * 3], 3.0).unwrap();
+    write_clips(&folder.join("tiny"), vec![tiny]);
     write_clips(&folder.join("broken"), (0..2).map(|at| clip(at, at)));
     gif::write(folder.join("broken/clip-2.gif"), &clip(2, 2), "").unwrap();
     let whole = std::fs::read(folder.join("broken/clip-2.gif")).unwrap();
@@ -240,6 +242,8 @@ fn planted_mistakes_end_in_one_line() {
         ("--pred pred --truth truth --classifier nowhere", "nowhere/config.json", 3),
         ("--pred pred --truth truth --metrics topk-image", "ViTForImageClassification", 2),
         ("--pred pred --truth truth --control noise", "NAME=DIR", 2),
+        ("--pred pred --truth truth --control truth=pred", "'truth' is the name of another row", 2),
+        ("--pred tiny --truth tiny", "clip-0.gif: frames are 10 x 6, ssim wants 7 x 7 or more", 3),
         ("--pred pred --truth truth --baselines shufled", "did you mean 'shuffled'?", 2),
         ("--pred pred --truth truth --baselines mean", "--train", 2),
         ("--pred pred --truth truth --rank-by sim", "did you mean 'ssim'?", 2),
@@ -366,6 +370,24 @@ fn classes_are_scored() {
     npy::write(folder.join("few.npy"), &[2], &[0.0, 1.0]).unwrap();
     let (text, _) = refused("eval classify --predictions few.npy --labels labels.npy", &folder);
     assert!(text.contains("few.npy: holds 2 predictions, labels.npy 60 labels"), "{text}");
-    let (text, code) = refused("eval classify --runs nowhere", &folder);
-    assert!(text.contains("nowhere") && code == 3, "{text}");
+    npy::write(folder.join("odd.npy"), &[1, 10, 6], &[0.0_f32; 60]).unwrap();
+    let both = "--predictions classes.npy --labels labels.npy";
+    for (words, wanted, code) in [
+        ("--runs nowhere", "nowhere", 3),
+        ("", "--predictions: is missing; give it and --labels, or --runs", 2),
+        (
+            "--predictions odd.npy --labels labels.npy",
+            "odd.npy: is [1, 10, 6], wanted classes [n] or scores",
+            3,
+        ),
+        (
+            &format!("{both} --classes 5"),
+            "--classes: wanted 6 (by labels.npy and classes.npy) to 10000, got 5",
+            2,
+        ),
+        (&format!("{both} --permutations 0"), "--permutations: wanted 1 to 1000000, got 0", 2),
+    ] {
+        let (text, got) = refused(&format!("eval classify {words}"), &folder);
+        assert!(text.contains(wanted) && got == code, "{words}: {text} ({got})");
+    }
 }

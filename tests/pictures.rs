@@ -4,7 +4,8 @@
 mod fixture;
 
 use fixture::Golden;
-use mindreel::media::{picture, resize};
+use mindreel::media::picture;
+use mindreel::media::resize::{self, Filter};
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -38,7 +39,8 @@ fn bicubic_is_pillows_to_the_byte() {
     let golden = Golden::open("pictures");
     let source = picture::read(folder().join("noise.png")).unwrap();
     for (height, width) in [(14, 14), (40, 40), (23, 9), (50, 31), (1, 3), (23, 31)] {
-        let got = resize::bicubic(&source.rgb, source.height, source.width, height, width);
+        let got =
+            resize::pillow(&source.rgb, [source.height, source.width], [height, width], Filter::Bicubic);
         let want = bytes(&golden, &format!("out.noise_{height}_{width}"));
         let wrong = got.iter().zip(&want).filter(|(a, b)| a != b).count();
         assert_eq!((got.len(), wrong), (want.len(), 0), "{height} x {width}");

@@ -97,6 +97,15 @@ fn a_sweep_in_parts_is_the_sweep_and_its_scores_stand_beside_chance() {
         let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
         assert!(read(&whole) == read(&merged), "{file} differs");
     }
+    let report = |folders: &[&Path]| {
+        let mut command = Command::cargo_bin("mindreel").unwrap();
+        command.args(["train", "report", "--permutations", "9"]).args(folders);
+        command.arg("--output").arg(work.path().join("report"));
+        String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
+    };
+    assert!(!report(&[&parts[0], &parts[1]]).contains("not finished"));
+    let told = report(&[&parts[0]]);
+    assert!(told.contains("are not finished, such as MLP-40c-"), "{told}");
     let together = work.path().join("together");
     for part in &parts {
         for (path, bytes) in files(&part.join("units")) {

@@ -14,6 +14,8 @@ mod sweep;
 mod vae;
 mod video;
 
+pub(super) use classify::note_missing;
+
 use super::Shell;
 use crate::error::Result;
 

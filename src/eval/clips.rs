@@ -8,9 +8,10 @@
 //! clips) are passed over.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::media::{Frames, resize, video};
 use crate::signal::npy;
-use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rate of what does not say it: frames of SEED-DV's clips.
@@ -66,10 +67,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         let detail = "holds no clips: wanted .gif, .mp4, folders of .png, or .png";
         return Err(Error::format(folder, detail));
     }
-    found.sort_by(|a, b| {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        natural(&name(a), &name(b))
-    });
+    files::sort_naturally(&mut found);
     Ok(found)
 }
 
@@ -138,6 +136,14 @@ pub fn pair(predicted: &mut [Clip], truth: &[Clip], places: [&Path; 2], resize: 
     Ok(())
 }
 
+/// The first pair of different names, where other names are on both sides: a clip may be missing on one of them.
+pub fn at_odds<'a>(predicted: &'a [Clip], truth: &'a [Clip]) -> Option<[&'a str; 2]> {
+    let names = |clips: &'a [Clip]| clips.iter().map(|clip| clip.name.as_str());
+    let known: BTreeSet<&str> = names(truth).collect();
+    let is_shared = names(predicted).any(|name| known.contains(name));
+    names(predicted).zip(names(truth)).find(|(a, b)| is_shared && a != b).map(|(a, b)| [a, b])
+}
+
 /// A clip of another size.
 ///
 /// Errors: as [`Frames::new`].
@@ -166,39 +172,6 @@ pub fn mean<'a>(clips: impl IntoIterator<Item = &'a Frames>) -> Result<Frames> {
     Frames::new(first.count, first.height, first.width, rgb, first.frame_rate_fps)
 }
 
-/// Names in the order people count: `clip-2` before `clip-10`.
-pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.chars().peekable(), b.chars().peekable());
-    let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
-        let mut digits = String::new();
-        while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-            digits.push(digit);
-        }
-        digits
-    };
-    loop {
-        match (a.peek().copied(), b.peek().copied()) {
-            (None, None) => return Ordering::Equal,
-            (None, _) => return Ordering::Less,
-            (_, None) => return Ordering::Greater,
-            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
-                let (x, y) = (number(&mut a), number(&mut b));
-                let [p, q] = [&x, &y].map(|digits| digits.trim_start_matches('0'));
-                // The longer number is the larger; equal ones go by their zeros.
-                let order = p.len().cmp(&q.len()).then(p.cmp(q)).then(x.len().cmp(&y.len()));
-                if order != Ordering::Equal {
-                    return order;
-                }
-            }
-            (Some(x), Some(y)) if x == y => {
-                a.next();
-                b.next();
-            }
-            (Some(x), Some(y)) => return x.cmp(&y),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,13 +179,6 @@ mod tests {
 
     fn grey(count: usize, height: usize, width: usize, value: u8) -> Frames {
         Frames::new(count, height, width, vec![value; count * height * width * 3], 3.0).unwrap()
-    }
-
-    #[test]
-    fn names_are_counted_as_people_count() {
-        let mut names = ["10.gif", "2.gif", "clip-0010", "clip-2", "1.gif", "02.gif", "clip-2b", "a"];
-        names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["1.gif", "2.gif", "02.gif", "10.gif", "a", "clip-2", "clip-2b", "clip-0010"]);
     }
 
     #[test]
@@ -257,6 +223,19 @@ mod tests {
         let refused = pair(&mut [], &truth, places, true).unwrap_err().to_string();
         assert!(refused.contains("pred: holds 0 clips, truth holds 1"), "{refused}");
         assert!(pair(&mut [clip(grey(3, 4, 6, 1))], &truth, places, true).is_err());
+    }
+
+    #[test]
+    fn names_at_odds_are_told() {
+        let clips = |names: &[&str]| -> Vec<Clip> {
+            let clip =
+                |name: &&str| Clip { name: name.to_string(), path: "x".into(), frames: grey(1, 1, 1, 0) };
+            names.iter().map(clip).collect()
+        };
+        let truth = clips(&["0", "1", "2"]);
+        assert_eq!(at_odds(&clips(&["0", "1", "2"]), &truth), None);
+        assert_eq!(at_odds(&clips(&["a", "b", "c"]), &truth), None, "names of another kind");
+        assert_eq!(at_odds(&clips(&["0", "2", "3"]), &truth), Some(["2", "1"]));
     }
 
     #[test]

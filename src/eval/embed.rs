@@ -9,13 +9,13 @@
 //! Sentences come out at length 1, CLIP's embeddings as the reference gives them.
 
 use super::judges::to_unit;
-use super::preprocess::Preprocess;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::media::Frames;
 use crate::models::{
-    Bert, BertConfig, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, Config, Padding, architecture,
+    Bert, BertConfig, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, Config, Padding, Preprocess,
+    architecture,
 };
 use crate::nn::{self, Linear, Precision, Weights};
 use crate::tensor::{DType, Tensor};
@@ -240,20 +240,17 @@ fn projection_width(checkpoint: &Checkpoint, hidden: usize) -> Result<Option<usi
 }
 
 fn images(gpu: &Gpu, folder: &Path, config: &Config, precision: Precision) -> Result<Embedder> {
-    let is_whole = config.has("vision_config");
-    let part = if is_whole { config.part("vision_config")? } else { config.clone() };
-    let mut sizes = ClipVisionConfig::new(&part)?;
-    if is_whole {
-        sizes.projection_dim = config.size_or("projection_dim", sizes.projection_dim)?;
-    }
+    let sizes = ClipVisionConfig::new(config)?;
+    let preprocess = Preprocess::open(folder, Preprocess::clip(sizes.image_size))?;
     let checkpoint = architecture("CLIPVisionModelWithProjection")?.checkpoint(folder)?;
     let dtype = std::cell::Cell::new(DType::F32);
     let opened = nn::open(gpu, checkpoint, precision, |weights: &Weights| {
         dtype.set(weights.dtype());
         ClipVision::load(weights, &sizes)
     })?;
-    let warnings = if is_whole { vec![] } else { opened.warnings };
-    let model = Model::Images { model: opened.model, preprocess: Preprocess::clip(sizes.image_size) };
+    // Of a whole model the other half is not asked for.
+    let warnings = if config.has("vision_config") { vec![] } else { opened.warnings };
+    let model = Model::Images { model: opened.model, preprocess };
     Ok(Embedder { gpu: gpu.clone(), dtype: dtype.get(), model, warnings })
 }
 

@@ -31,6 +31,8 @@ impl Interval {
 
 /// Most resamples that are drawn; intervals stop moving long before.
 const MOST_RESAMPLES: usize = 100_000;
+/// Permutations at most: more digits of p than anyone reads.
+const MOST_PERMUTATIONS: usize = 1_000_000;
 
 /// Refuses a count of resamples that is none or absurd.
 ///
@@ -41,6 +43,19 @@ pub fn check_resamples(count: usize) -> crate::error::Result<()> {
         false => {
             let detail = format!("wanted 1 to {MOST_RESAMPLES}, got {count}");
             Err(crate::error::Error::setting("--resamples", detail))
+        }
+    }
+}
+
+/// Refuses a count of permutations that is none or absurd.
+///
+/// Errors: [`crate::error::Error::Setting`].
+pub fn check_permutations(count: usize) -> crate::error::Result<()> {
+    match (1..=MOST_PERMUTATIONS).contains(&count) {
+        true => Ok(()),
+        false => {
+            let detail = format!("wanted 1 to {MOST_PERMUTATIONS}, got {count}");
+            Err(crate::error::Error::setting("--permutations", detail))
         }
     }
 }

@@ -7,13 +7,12 @@
 //! ClipClassifier                  a clip     -> logits          which of the known concepts it shows
 //! ```
 
-use super::preprocess::Preprocess;
 use crate::error::{Error, Result, nearest};
 use crate::gpu::Gpu;
 use crate::media::Frames;
 use crate::models::{
-    ClipClassifier, ClipClassifierConfig, ClipVision, ClipVisionConfig, Config, VideoMae, VideoMaeConfig,
-    Vit, VitConfig, architecture,
+    ClipClassifier, ClipClassifierConfig, ClipVision, ClipVisionConfig, Config, Preprocess, VideoMae,
+    VideoMaeConfig, Vit, VitConfig, architecture,
 };
 use crate::nn::{self, Precision, Weights};
 use crate::tensor::{DType, Tensor};
@@ -89,9 +88,9 @@ pub struct Judge {
 
 impl Judge {
     /// Opens a folder for clips of this many frames: a VideoMAE takes them all, its fixed positions computed anew.
-    /// Returns warnings beside it.
+    /// Frames are made by the folder's `preprocessor_config.json`, or as is usual. Returns warnings beside it.
     ///
-    /// Errors: as [`Kind::of`]; those of [`nn::open`]; [`Error::Format`] for a [`ClipClassifier`] of another number of
+    /// Errors: as [`Kind::of`]; those of [`nn::open`] and [`Preprocess::open`]; [`Error::Format`] for a [`ClipClassifier`] of another number of
     /// frames.
     pub fn open(
         gpu: &Gpu,
@@ -130,7 +129,7 @@ impl Judge {
                 }
             })
         })?;
-        let (preprocess, n_classes) = match &opened.model {
+        let (usual, n_classes) = match &opened.model {
             Model::Image(model) => (Preprocess::vit(model.config().image_size), model.config().num_labels),
             Model::Video(model) => {
                 (Preprocess::videomae(model.config().image_size), model.config().num_labels)
@@ -142,15 +141,17 @@ impl Judge {
                 (Preprocess::symmetric(model.config().image_size), model.config().num_labels)
             }
         };
+        // Of a whole CLIP the other half is not asked for.
+        let warnings = if config.has("vision_config") { vec![] } else { opened.warnings };
         let judge = Judge {
             gpu: gpu.clone(),
             dtype: dtype.get(),
             folder: folder.into(),
             model: opened.model,
-            preprocess,
+            preprocess: Preprocess::open(folder, usual)?,
             n_classes,
         };
-        Ok((judge, opened.warnings))
+        Ok((judge, warnings))
     }
 
     /// What it looks at.

@@ -13,10 +13,10 @@ use super::vocabulary;
 use crate::data::channel_stats;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::media::{picture, resize};
+use crate::media::picture;
 use crate::models::{
     self, Blip2Config, Blip2Language, Blip2Vision, Config, Decoding, EegEncoder, EegEncoderConfig, Ending,
-    OptPast, Padding, Prompts,
+    OptPast, Padding, Preprocess, Prompts,
 };
 use crate::nn::{self, Precision, Weights};
 use crate::signal::channel_stats::{ChannelStats, Divisor};
@@ -33,9 +33,6 @@ use super::Need;
 
 const EEG_ENCODER: &str = "EEGTransformerEncoder";
 const BLIP2: &str = "Blip2ForConditionalGeneration";
-/// Mean and deviation of CLIP's pictures, which BLIP-2 was trained with.
-const PICTURE_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const PICTURE_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// A NeuroVision checkpoint, or a BLIP-2 folder.
 #[derive(Clone, Debug)]
@@ -187,7 +184,7 @@ impl Source {
 /// What looks, in the place of BLIP-2's image encoder or as it.
 enum Looks {
     Eeg { config: EegEncoderConfig, folder: PathBuf, stats: ChannelStats },
-    Pictures,
+    Pictures(Preprocess),
 }
 
 enum Encoder {
@@ -245,7 +242,8 @@ impl CaptionRun {
             return Err(Error::format(&folder.blip2, detail));
         }
         let side = config.vision.image_size;
-        CaptionRun::new(gpu, folder, settings, Looks::Pictures, [side; 2])
+        let preprocess = Preprocess::open(&folder.blip2, Preprocess::blip2(side))?;
+        CaptionRun::new(gpu, folder, settings, Looks::Pictures(preprocess), [side; 2])
     }
 
     fn new(
@@ -316,7 +314,7 @@ impl CaptionRun {
     pub fn n_chans(&self) -> Option<usize> {
         match &self.looks {
             Looks::Eeg { config, .. } => Some(config.n_chans),
-            Looks::Pictures => None,
+            Looks::Pictures(_) => None,
         }
     }
 
@@ -331,7 +329,7 @@ impl CaptionRun {
             Looks::Eeg { config, folder, .. } => {
                 Encoder::Eeg(Box::new(EegEncoder::load(&planned(folder, EEG_ENCODER)?, config)?))
             }
-            Looks::Pictures => {
+            Looks::Pictures(_) => {
                 let weights = planned(&self.folder.blip2, BLIP2)?.at("vision_model");
                 Encoder::Pictures(Box::new(Blip2Vision::load(&weights, &self.config.vision)?))
             }
@@ -388,13 +386,9 @@ impl CaptionRun {
                     .map(|(c, at)| planes[c * area + at])
                     .collect())
             }
-            (Source::Pictures(paths), Looks::Pictures) => {
+            (Source::Pictures(paths), Looks::Pictures(preprocess)) => {
                 let picture = picture::read(&paths[index])?;
-                let rgb = resize::bicubic(&picture.rgb, picture.height, picture.width, height, width);
-                let value = |(at, &byte): (usize, &u8)| {
-                    (f32::from(byte) / 255.0 - PICTURE_MEAN[at % 3]) / PICTURE_STD[at % 3]
-                };
-                Ok(rgb.iter().enumerate().map(value).collect())
+                preprocess.apply(&picture.rgb, picture.height, picture.width)
             }
             _ => Err(Error::shape("captions", "EEG for a model of pictures, or the other way round")),
         }
@@ -439,7 +433,7 @@ impl CaptionRun {
                 warnings.extend(encoder.warnings.into_iter().chain(language.warnings));
                 (Encoder::Eeg(Box::new(encoder.model)), language.model)
             }
-            Looks::Pictures => {
+            Looks::Pictures(_) => {
                 let both = nn::open(&self.gpu, blip2()?, precision, |weights| {
                     let encoder = Blip2Vision::load(&weights.at("vision_model"), &self.config.vision)?;
                     Ok((Encoder::Pictures(Box::new(encoder)), Blip2Language::load(weights, &self.config)?))

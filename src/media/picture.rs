@@ -33,7 +33,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Frames> {
     jpeg(path, &bytes)
 }
 
-/// The pictures of a folder by their names, in the order of these; sub-folders are not looked into.
+/// The pictures of a folder in the natural order of their names; sub-folders are not looked into.
 ///
 /// Errors: [`Error::Read`]; [`Error::Format`] when there is none.
 pub fn list(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
@@ -49,7 +49,7 @@ pub fn list(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     if found.is_empty() {
         return Err(Error::format(folder, "holds no picture (.jpg, .jpeg, .png)"));
     }
-    found.sort();
+    files::sort_naturally(&mut found);
     Ok(found)
 }
 
@@ -121,11 +121,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let in_folder = |name: &str| folder.path().join(name);
         assert!(list(folder.path()).unwrap_err().to_string().contains("holds no picture"));
-        for name in ["b.JPG", "a.png", "notes.txt", "c.jpeg"] {
+        for name in ["b.JPG", "a.png", "notes.txt", "c10.jpeg", "c9.png"] {
             std::fs::write(in_folder(name), "x").unwrap();
         }
         std::fs::create_dir(in_folder("d.png")).unwrap();
-        assert_eq!(list(folder.path()).unwrap(), ["a.png", "b.JPG", "c.jpeg"].map(in_folder));
+        assert_eq!(list(folder.path()).unwrap(), ["a.png", "b.JPG", "c9.png", "c10.jpeg"].map(in_folder));
         assert!(read(in_folder("a.png")).unwrap_err().to_string().contains("neither JPEG nor PNG"));
     }
 }

@@ -3,8 +3,10 @@
 //! Bilinear: the same as OpenCV's `resize(…, INTER_LINEAR)`, which EEG2Video uses, to within the rounding of its
 //! fixed-point weights: four neighbours whatever the scale, edges repeated.
 //!
-//! Bicubic: the same as Pillow's (up to 12) `resize(…, BICUBIC)`, which CLIP's and BLIP-2's processors use, to the byte: Keys' cubic
-//! with a = -1/2, as wide as the step where an axis shrinks, nothing beyond the edges, rows first, a byte in between.
+//! Pillow's `resize`, which the processors of CLIP, ViT, VideoMAE and BLIP-2 use, to the byte: a filter widened with the
+//! scale where a picture shrinks, nothing beyond the edges, weights in whole numbers of 22 bits, along rows first and
+//! rounded to bytes, then along columns (Pillow 12 `src/libImaging/Resample.c`; Pillow 13 goes along columns first where a
+//! picture shrinks much in height, which may differ by one of 255).
 
 /// Resizes one picture; `rgb` is `[height, width, 3]`.
 ///
@@ -41,68 +43,97 @@ pub fn bilinear(rgb: &[u8], height: usize, width: usize, to_height: usize, to_wi
     out
 }
 
-/// Bits behind the point of Pillow's weights.
-const WEIGHT_BITS: u32 = 32 - 8 - 2;
+/// The kernel a resize weighs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// A triangle of radius 1.
+    Bilinear,
+    /// Keys' cubic with a = -1/2, radius 2.
+    Bicubic,
+}
 
-/// Resizes one picture; `rgb` is `[height, width, 3]`.
+impl Filter {
+    fn radius(self) -> f64 {
+        if self == Filter::Bilinear { 1.0 } else { 2.0 }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        let x = x.abs();
+        match self {
+            Filter::Bilinear => (1.0 - x).max(0.0),
+            Filter::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            Filter::Bicubic if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+            Filter::Bicubic => 0.0,
+        }
+    }
+}
+
+/// Bits of the weights' fraction.
+const BITS: u32 = 22;
+
+/// Pillow's `Image.resize` of an RGB picture: u8 [height, width, 3] -> u8 of another height and width.
 ///
 /// Panics as [`bilinear`].
-pub fn bicubic(rgb: &[u8], height: usize, width: usize, to_height: usize, to_width: usize) -> Vec<u8> {
+pub fn pillow(
+    rgb: &[u8],
+    [height, width]: [usize; 2],
+    [to_height, to_width]: [usize; 2],
+    filter: Filter,
+) -> Vec<u8> {
     assert!(rgb.len() == height * width * 3 && height * width > 0, "a picture of another size");
-    let narrow = along(rgb, width, to_width, 3);
-    // Columns as rows of as many pixels as the picture is high: what lies a line apart.
-    along(&narrow, height, to_height, to_width * 3)
-}
-
-/// Resizes an axis of `n` places, `stride` bytes apart, whatever stands before it.
-fn along(bytes: &[u8], n: usize, to: usize, stride: usize) -> Vec<u8> {
-    if n == to {
-        return bytes.to_vec();
-    }
-    let weights = cubic_weights(n, to);
-    let mut out = Vec::with_capacity(bytes.len() / n * to);
-    for line in bytes.chunks_exact(n * stride) {
-        for (first, weights) in &weights {
-            for offset in 0..stride {
-                let sum: i64 = weights
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &weight)| weight * i64::from(line[(first + i) * stride + offset]))
-                    .sum();
-                let rounded = (sum + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS;
-                out.push(rounded.clamp(0, 255) as u8);
+    let mut picture = rgb.to_vec();
+    if width != to_width {
+        let taps = taps(width, to_width, filter);
+        let mut out = Vec::with_capacity(height * to_width * 3);
+        for line in picture.chunks_exact(width * 3) {
+            for (first, weights) in &taps {
+                for colour in 0..3 {
+                    let at = |i: usize| line[(first + i) * 3 + colour];
+                    out.push(weigh(weights, at));
+                }
             }
         }
+        picture = out;
     }
-    out
+    if height != to_height {
+        let taps = taps(height, to_height, filter);
+        let line = to_width * 3;
+        let mut out = Vec::with_capacity(to_height * line);
+        for (first, weights) in &taps {
+            for at in 0..line {
+                out.push(weigh(weights, |i| picture[(first + i) * line + at]));
+            }
+        }
+        picture = out;
+    }
+    picture
 }
 
-/// For each place of an axis of `to`: the first place of the axis of `n` that counts, and the weights from there on, with
-/// [`WEIGHT_BITS`] behind the point.
-fn cubic_weights(n: usize, to: usize) -> Vec<(usize, Vec<i64>)> {
-    const A: f64 = -0.5;
-    let cubic = |x: f64| {
-        let x = x.abs();
-        match x {
-            _ if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            _ if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            _ => 0.0,
-        }
+fn weigh(weights: &[i64], value: impl Fn(usize) -> u8) -> u8 {
+    let half = 1_i64 << (BITS - 1);
+    let sum: i64 = weights.iter().enumerate().map(|(i, weight)| weight * i64::from(value(i))).sum();
+    ((half + sum) >> BITS).clamp(0, 255) as u8
+}
+
+/// For each place of the output, its first input and the weights from there on.
+fn taps(size: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<i64>)> {
+    let scale = size as f64 / to as f64;
+    let widened = scale.max(1.0);
+    let (radius, narrowed) = (filter.radius() * widened, 1.0 / widened);
+    let tap = |at: usize| {
+        let centre = (at as f64 + 0.5) * scale;
+        let first = (centre - radius + 0.5).max(0.0) as usize;
+        let end = ((centre + radius + 0.5) as usize).min(size);
+        let weights: Vec<f64> =
+            (first..end).map(|i| filter.weight((i as f64 - centre + 0.5) * narrowed)).collect();
+        let sum: f64 = weights.iter().sum();
+        let fixed = |weight: f64| {
+            let scaled = weight / sum * f64::from(1_u32 << BITS);
+            (scaled + 0.5_f64.copysign(scaled)) as i64
+        };
+        (first, weights.into_iter().map(fixed).collect())
     };
-    let step = n as f64 / to as f64;
-    let scale = step.max(1.0);
-    let reach = 2.0 * scale;
-    let of_place = |place: usize| {
-        let centre = (place as f64 + 0.5) * step;
-        let first = (centre - reach + 0.5).max(0.0) as usize;
-        let end = ((centre + reach + 0.5) as usize).min(n);
-        let near: Vec<f64> =
-            (first..end).map(|at| cubic((at as f64 - centre + 0.5) * (1.0 / scale))).collect();
-        let sum: f64 = near.iter().sum();
-        let fixed = |weight: &f64| (weight / sum * f64::from(1 << WEIGHT_BITS)).round() as i64;
-        (first, near.iter().map(fixed).collect())
-    };
-    (0..to).map(of_place).collect()
+    (0..to).map(tap).collect()
 }
 
 #[cfg(test)]
@@ -118,5 +149,15 @@ mod tests {
         assert_eq!(bilinear(&grey(&[0, 100, 200, 40]), 4, 1, 2, 1), grey(&[50, 120]));
         assert_eq!(bilinear(&grey(&[7, 9]), 2, 1, 2, 1), grey(&[7, 9]));
         assert_eq!(bilinear(&grey(&[7]), 1, 1, 3, 2), grey(&[7; 6]));
+    }
+
+    #[test]
+    fn pillow_by_hand() {
+        let grey = |values: &[u8]| values.iter().flat_map(|&v| [v; 3]).collect::<Vec<u8>>();
+        // Twice the size: a triangle of radius 1 between centres. Half of it: radius 2, cut at the edges.
+        assert_eq!(pillow(&grey(&[0, 100]), [1, 2], [1, 4], Filter::Bilinear), grey(&[0, 25, 75, 100]));
+        assert_eq!(pillow(&grey(&[0, 100, 200, 40]), [1, 4], [1, 2], Filter::Bilinear), grey(&[71, 117]));
+        assert_eq!(pillow(&grey(&[7, 9]), [2, 1], [2, 1], Filter::Bicubic), grey(&[7, 9]));
+        assert_eq!(pillow(&grey(&[50; 6]), [2, 3], [5, 4], Filter::Bicubic), grey(&[50; 20]));
     }
 }

@@ -7,6 +7,8 @@
 use super::frames::{Frames, within_limits};
 use super::{gif, png, resize};
 use crate::error::{Error, Result};
+use crate::files;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -59,7 +61,7 @@ pub struct Request {
 /// Hands each chosen frame, `[height, width, 3]`, to `sink`, in order.
 ///
 /// Errors: [`Error::Setting`] when ffmpeg is needed and not found; [`Error::Read`]; [`Error::Format`] for a file that
-/// cannot be decoded, with the decoder's own words, or holds no picture; whatever `sink` returns, at once.
+/// cannot be decoded whole, with the decoder's own words, or holds no picture; whatever `sink` returns, at once.
 pub fn each_frame(path: &Path, request: &Request, sink: &mut dyn FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase();
     if path.is_dir() {
@@ -142,7 +144,7 @@ fn each_timed(
     Ok(())
 }
 
-/// The PNG of a folder, by name.
+/// The PNG of a folder, in the natural order of their names.
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
@@ -154,7 +156,7 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     if found.is_empty() {
         return Err(Error::format(folder, "holds no .png"));
     }
-    found.sort();
+    files::sort_naturally(&mut found);
     Ok(found)
 }
 
@@ -176,7 +178,7 @@ fn film(
     filters.push(format!("setpts=N/({rate}*TB)"));
     let spawned = Command::new(ffmpeg)
         .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-noautorotate", "-i"])
-        .arg(path)
+        .arg(as_file(path))
         .args(["-map", "0:v:0", "-vf", &filters.join(","), "-r", &rate.to_string()])
         .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
         .stdin(Stdio::null())
@@ -191,7 +193,7 @@ fn film(
             let _ = (&mut stderr).take(1 << 16).read_to_end(&mut text);
             let _ = std::io::copy(&mut stderr, &mut std::io::sink()); // so that it can go on
         }
-        one_line(&text)
+        text
     });
     let mut piped = Ok(());
     if let Some(mut stdout) = child.stdout.take() {
@@ -207,9 +209,27 @@ fn film(
     let complaints = complaints.join().unwrap_or_default();
     piped?;
     if !status.success() {
-        return Err(Error::format(path, format!("ffmpeg cannot decode it ({status}): {complaints}")));
+        return Err(Error::format(
+            path,
+            format!("ffmpeg cannot decode it ({status}): {}", one_line(&complaints)),
+        ));
+    }
+    // It fills in what it cannot decode, and ends well.
+    if let Some(first) = String::from_utf8_lossy(&complaints).lines().next() {
+        // Behind the decoder's name and address.
+        let first = first.split_once("] ").map_or(first, |(_, said)| said);
+        let detail =
+            format!("is damaged: {first}; fetch it again, or write it anew with ffmpeg to take it as it is");
+        return Err(Error::format(path, detail));
     }
     Ok(())
+}
+
+/// A path as ffmpeg takes it: `a:b` is no protocol, `-a` no flag.
+fn as_file(path: &Path) -> OsString {
+    let mut name = OsString::from("file:");
+    name.push(path);
+    name
 }
 
 /// Height, width and rate of the first video stream.
@@ -217,7 +237,7 @@ fn probe(path: &Path, ffprobe: &str) -> Result<(usize, usize, f64)> {
     let output = Command::new(ffprobe)
         .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "stream=width,height,r_frame_rate"])
         .args(["-of", "default=noprint_wrappers=1"])
-        .arg(path)
+        .arg(as_file(path))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| cannot_start(path, error))?;
@@ -322,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_counted_as_people_count() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..12 {
+            png::write(folder.path().join(format!("{n}.png")), &[n; 3], 1, 1, "").unwrap();
+        }
+        let rgb = read(folder.path(), 3.0).unwrap().rgb;
+        assert!(rgb.iter().step_by(3).copied().eq(0..12), "{rgb:?}");
+    }
+
+    #[test]
     fn a_film_goes_through_ffmpeg() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.mp4");
@@ -346,6 +376,21 @@ mod tests {
         assert_eq!(greys(&path, &request(12.0)).unwrap().len(), 2);
         let whole = read(&path, 3.0).unwrap();
         assert_eq!((whole.count, whole.height, whole.frame_rate_fps), (30, 16, 24.0));
+        assert_eq!(as_file(Path::new("-a:b.mp4")), "file:-a:b.mp4");
+        // A film with a hole: ffmpeg fills it with what was there before, and ends well.
+        let noise = (0..30 * 64 * 64 * 3_u64)
+            .map(|at| (at.wrapping_mul(at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .collect();
+        crate::media::mp4::write(&path, &Frames::new(30, 64, 64, noise, 24.0).unwrap(), "").unwrap();
+        assert_eq!(read(&path, 3.0).unwrap().count, 30);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 400].fill(0x55);
+        let holed = folder.path().join("holed.mp4");
+        std::fs::write(&holed, bytes).unwrap();
+        let error = read(&holed, 3.0).unwrap_err();
+        assert!(error.to_string().contains("holed.mp4: is damaged: ") && error.exit_code() == 3, "{error}");
+        assert!(!error.to_string().contains('\n') && !error.to_string().contains("0x"), "{error}");
         let stopped = each_frame(&path, &request(24.0), &mut |_| Err(Error::Interrupted("now".into())));
         assert_eq!(stopped.unwrap_err().exit_code(), 130);
     }

@@ -39,8 +39,13 @@ pub struct ClipVisionConfig {
 }
 
 impl ClipVisionConfig {
-    /// Reads a `CLIPVisionModelWithProjection` config.
+    /// Reads a `CLIPVisionModelWithProjection` config, or the half of a `CLIPModel` that looks.
     pub fn new(config: &Config) -> Result<ClipVisionConfig> {
+        if config.has("vision_config") {
+            let half = ClipVisionConfig::new(&config.part("vision_config")?)?;
+            let projection_dim = config.size_or("projection_dim", half.projection_dim)?;
+            return Ok(ClipVisionConfig { projection_dim, ..half });
+        }
         let hidden_size = config.size_or("hidden_size", 768)?;
         Ok(ClipVisionConfig {
             image_size: config.positive_or("image_size", 224)?,
@@ -141,5 +146,20 @@ impl ClipVision {
         let first = x.narrow(1, 0, 1)?.reshape(&[x.dim(2), x.dim(0)])?;
         let embeds = self.visual_projection.forward(&self.post_layernorm.forward(&first)?)?;
         Ok((x, embeds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_clip_looks_by_its_own_half() {
+        let config = |text: &str| Config::from_json("config.json", text.as_bytes()).unwrap();
+        let whole = r#"{"projection_dim": 24, "vision_config": {"hidden_size": 48, "num_attention_heads": 4, "image_size": 32}}"#;
+        let sizes = ClipVisionConfig::new(&config(whole)).unwrap();
+        assert_eq!((sizes.hidden_size, sizes.image_size, sizes.projection_dim), (48, 32, 24));
+        let half = r#"{"projection_dim": 24, "hidden_size": 48, "num_attention_heads": 4, "image_size": 32}"#;
+        assert_eq!(ClipVisionConfig::new(&config(half)).unwrap(), sizes);
     }
 }

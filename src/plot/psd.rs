@@ -62,8 +62,10 @@ pub fn psd(title: &str, spectrum: &Spectrum, [low, high]: [f64; 2], form: Form) 
     let left = MARGIN + 40.0;
     let mut scene = Scene::new(left + FRAME[0] + MARGIN, 0.0, title);
     let resolution = frequencies[1] - frequencies[0];
+    let n_drawn = n - spectrum.empty_channels().len();
+    let drawn = if n_drawn == n { n.to_string() } else { format!("{n_drawn} of {n}") };
     let told =
-        format!("{n} {}, Welch, {resolution:.2} Hz apart", if n == 1 { "channel" } else { "channels" });
+        format!("{drawn} {}, Welch, {resolution:.2} Hz apart", if n == 1 { "channel" } else { "channels" });
     let mut top = heading(&mut scene, title, &told);
     let entries: Vec<(&str, Pen)> = match n {
         1 => Vec::new(),
@@ -133,6 +135,12 @@ mod tests {
             assert_eq!(count(&scene, |pen| pen.width == 2.4), 2);
             assert!(LETTERS.iter().all(|letter| says(&scene, letter)));
         }
+        let mut gap = recording.clone();
+        gap.data[..gap.n_samples].fill(f32::NAN);
+        let spectrum = Spectrum::welch(&gap, 2.0).unwrap();
+        assert_eq!(spectrum.empty_channels(), [gap.channel_names[0].as_str()]);
+        let scene = psd("sample", &spectrum, [0.0, 100.0], Form::Decibel).unwrap();
+        assert!(says(&scene, "61 of 62 channels, Welch, 0.50 Hz apart"));
         let two = Spectrum::welch(&recording.select(&["OZ", "FZ"]).unwrap(), 2.0).unwrap();
         let scene = psd("sample", &two, [8.0, 13.5], Form::Decibel).unwrap();
         assert!(says(&scene, "OZ") && says(&scene, "FZ") && says(&scene, "α") && !says(&scene, "β"));

@@ -72,6 +72,12 @@ impl Spectrum {
         self.density.chunks_exact(self.frequencies_hz.len())
     }
 
+    /// Channels without a window of finite samples.
+    pub fn empty_channels(&self) -> Vec<&str> {
+        let named = self.channel_names.iter().zip(self.rows());
+        named.filter(|(_, row)| row.iter().all(|v| v.is_nan())).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Mean density of each channel over the frequencies from `low` up to, not including, `high`.
     ///
     /// Errors: [`Error::Setting`] when no frequency lies there.

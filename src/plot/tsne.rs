@@ -31,6 +31,13 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// The perplexity that this many points allow.
+    pub fn perplexity_of(&self, n: usize) -> f64 {
+        self.perplexity.min((n as f64 - 1.0) / 3.0)
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options { perplexity: 30.0, steps: 1000, seed: 0 }
@@ -61,7 +68,7 @@ pub fn tsne(
         let detail = format!("{} is no number of neighbours, give 5 to 50", options.perplexity);
         return Err(Error::setting("--perplexity", detail));
     }
-    let p = affinities(data, n, d, options.perplexity.min((n as f64 - 1.0) / 3.0));
+    let p = affinities(data, n, d, options.perplexity_of(n));
 
     let mut y = start(n, options.seed);
     let (mut speed, mut gains) = (vec![[0.0; 2]; n], vec![[1.0f64; 2]; n]);
@@ -197,6 +204,12 @@ fn by_rows<T: Send>(out: &mut [T], width: usize, fill: impl Fn(usize, &mut [T]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_third_of_the_points_may_count() {
+        let options = Options { perplexity: 50.0, ..Options::default() };
+        assert_eq!([121, 151, 4000].map(|n| options.perplexity_of(n)), [40.0, 50.0, 50.0]);
+    }
 
     /// Three clouds of `n` points in `d` dimensions.
     fn clouds(n: usize, d: usize) -> (Vec<f32>, Vec<usize>) {

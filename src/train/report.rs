@@ -182,10 +182,10 @@ fn deviation(values: &[f64]) -> f64 {
     if values.len() < 2 { 0.0 } else { (squares / (values.len() - 1) as f64).sqrt() }
 }
 
-/// (1 + permutations that score as well) / (1 + permutations). Within a unit the truth is exchanged between slots, five
+/// (1 + permutations that score as well) / (1 + permutations), the same for the same seed. Within a unit the truth is exchanged between slots, five
 /// clips of a concept at a time, as they were shown: clips of a slot are alike in more than their class. Where slots
 /// have lost clips (no label), single clips are exchanged.
-fn p_value(units: &[&UnitResult], n_permutations: usize, seed: u64) -> f64 {
+pub fn p_value(units: &[&UnitResult], n_permutations: usize, seed: u64) -> f64 {
     // right[i][j]: predictions of slot i told right by the truth of slot j
     let tables: Vec<Vec<Vec<u32>>> = units.iter().map(|unit| table(unit)).collect();
     let observed: u32 = tables.iter().map(|right| (0..right.len()).map(|i| right[i][i]).sum::<u32>()).sum();

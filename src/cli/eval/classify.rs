@@ -2,12 +2,13 @@
 
 use super::report;
 use crate::cli::Shell;
+use crate::cli::train::note_missing;
 use crate::error::{Error, Result};
-use crate::eval::{Confusion, Interval, Resamples, check_resamples, labels, nway};
+use crate::eval::{Confusion, Interval, Resamples, check_permutations, check_resamples, labels, nway};
 use crate::files;
 use crate::signal::npy;
 use crate::train::classify::UnitResult;
-use crate::train::report::read_results;
+use crate::train::report as train_report;
 use crate::weights::random::splitmix64;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ Predictions: .npy of classes [n] or of scores [n, classes]; classes also as .jso
 train classify`: its clips, of every model, task and protocol of their own.
 
 Chance stands beside every accuracy: one class as likely as another, always the commonest one, and p, the share of
-permutations of the labels that score as well.
+permutations of the labels that score as well; of runs, as `mindreel train report` has it, five clips of a slot at a time.
 
 Examples:
   mindreel eval classify --predictions logits.npy --labels labels.npy
@@ -36,7 +37,7 @@ pub(super) struct Args {
     labels: Option<PathBuf>,
 
     /// Folder of `mindreel train classify`
-    #[arg(long, value_name = "DIR", conflicts_with = "predictions", required_unless_present = "predictions")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["predictions", "classes"])]
     runs: Option<PathBuf>,
 
     /// Classes [default: what the scores hold, or one more than the largest]
@@ -75,17 +76,20 @@ struct Answers {
     predicted: Vec<usize>,
     /// Place of the truth among the classes, where scores tell.
     ranks: Option<Vec<usize>>,
+    /// What they were read from, of runs.
+    units: Vec<UnitResult>,
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     check_resamples(args.resamples)?;
+    check_permutations(args.permutations)?;
     if let Some(output) = &args.output {
         files::refuse_foreign_folder(output, MARK, "folder of scores", args.force)?;
     }
     let all = match (&args.predictions, &args.labels, &args.runs) {
         (Some(predictions), Some(labels), _) => vec![answers(predictions, labels, args.classes)?],
-        (_, _, Some(runs)) => of_runs(runs)?,
-        _ => return Err(Error::setting("--predictions", "is missing; or give --runs")),
+        (_, _, Some(runs)) => of_runs(runs, shell)?,
+        _ => return Err(Error::setting("--predictions", "is missing; give it and --labels, or --runs")),
     };
     let scored: Vec<Score> = all.iter().map(|answers| score(answers, args)).collect::<Result<_>>()?;
     let cells = cells(&all, &scored);
@@ -155,6 +159,10 @@ fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<
             let ranks = rows.iter().zip(&truth).map(|(row, &class)| nway::rank(row, class)).collect();
             (rows.iter().map(best).collect(), Some(ranks), Some(width))
         }
+        Some(array) if !matches!(array.shape[..], [_] | [_, 1]) => {
+            let detail = format!("is {:?}, wanted classes [n] or scores [n, classes]", array.shape);
+            return Err(Error::format(predictions, detail));
+        }
         _ => (labels::read(predictions)?, None, None),
     };
     let predicted: Vec<usize> = predicted;
@@ -164,26 +172,41 @@ fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<
         return Err(Error::format(predictions, detail));
     }
     let largest = truth.iter().chain(&predicted).max().map_or(0, |class| class + 1);
+    if let Some(given) = classes.filter(|given| !(largest..=labels::MOST_CLASSES).contains(given)) {
+        let (most, labels) = (labels::MOST_CLASSES, labels.display());
+        let detail =
+            format!("wanted {largest} (by {labels} and {}) to {most}, got {given}", predictions.display());
+        return Err(Error::setting("--classes", detail));
+    }
     let n_classes = classes.or(found).unwrap_or(largest);
-    Ok(Answers { name, n_classes, truth, predicted, ranks })
+    Ok(Answers { name, n_classes, truth, predicted, ranks, units: Vec::new() })
 }
 
 /// The clips of a sweep, its units taken together by model, task and protocol; controls apart.
-fn of_runs(folder: &Path) -> Result<Vec<Answers>> {
-    let results = read_results(&[folder.to_path_buf()])?;
+fn of_runs(folder: &Path, shell: &Shell) -> Result<Vec<Answers>> {
+    let folders = [folder.to_path_buf()];
+    let results = train_report::read_results(&folders)?;
+    note_missing(&folders, &results, shell)?;
+    Ok(together(results))
+}
+
+fn together(results: Vec<UnitResult>) -> Vec<Answers> {
     let mut found: Vec<Answers> = Vec::new();
-    for UnitResult { unit, n_classes, truth, predicted, rank, .. } in results {
+    for result in results {
+        let UnitResult { unit, n_classes, truth, predicted, rank, .. } = &result;
         let control = if unit.is_control { "-shuffled-labels" } else { "" };
         let name = format!("{}-{}-{}{control}", unit.model, unit.task, unit.protocol);
         let at = found.iter().position(|known| known.name == name).unwrap_or_else(|| {
-            found.push(Answers { name, n_classes, truth: vec![], predicted: vec![], ranks: Some(vec![]) });
+            let (truth, predicted, ranks, units) = (vec![], vec![], Some(vec![]), vec![]);
+            found.push(Answers { name, n_classes: *n_classes, truth, predicted, ranks, units });
             found.len() - 1
         });
         found[at].truth.extend(truth);
         found[at].predicted.extend(predicted);
-        found[at].ranks.as_mut().into_iter().for_each(|ranks| ranks.extend(&rank));
+        found[at].ranks.as_mut().into_iter().for_each(|ranks| ranks.extend(rank));
+        found[at].units.push(result);
     }
-    Ok(found)
+    found
 }
 
 /// What is said of them.
@@ -205,9 +228,20 @@ fn score(answers: &Answers, args: &Args) -> Result<Score> {
     };
     let top1 = share(&|at| truth[at] == predicted[at]);
     let top5 = ranks.as_ref().filter(|_| *n_classes > 5).map(|ranks| share(&|at| ranks[at] < 5));
+    let p_value = match answers.units.is_empty() {
+        true => p_value(truth, predicted, args),
+        false => {
+            train_report::p_value(&answers.units.iter().collect::<Vec<_>>(), args.permutations, args.seed)
+        }
+    };
+    Ok(Score { confusion, top1, top5, uniform: 1.0 / *n_classes as f64, p_value })
+}
+
+/// Share of permutations of the labels that score as well.
+fn p_value(truth: &[usize], predicted: &[usize], args: &Args) -> f64 {
     let hits = truth.iter().zip(predicted).filter(|(t, p)| t == p).count();
     let start = splitmix64(args.seed ^ splitmix64(0x0070_6572));
-    let mut shuffled = truth.clone();
+    let mut shuffled = truth.to_vec();
     let as_good = (0..args.permutations as u64).filter(|&nth| {
         // One order after another, each from where the last one ended.
         let mut state = splitmix64(start.wrapping_add(nth));
@@ -217,8 +251,7 @@ fn score(answers: &Answers, args: &Args) -> Result<Score> {
         }
         shuffled.iter().zip(predicted).filter(|(t, p)| t == p).count() >= hits
     });
-    let p_value = (1 + as_good.count()) as f64 / (1 + args.permutations) as f64;
-    Ok(Score { confusion, top1, top5, uniform: 1.0 / *n_classes as f64, p_value })
+    (1 + as_good.count()) as f64 / (1 + args.permutations) as f64
 }
 
 impl Score {
@@ -287,4 +320,42 @@ fn cells(all: &[Answers], scored: &[Score]) -> Vec<Vec<String>> {
         ]
     };
     std::iter::once(head).chain(all.iter().zip(scored).map(line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn runs_are_tested_slot_by_slot() {
+        let line = |words: &str| Line::try_parse_from(words.split_whitespace()).unwrap().args;
+        // 3 of 40 slots are told right, all five clips of each.
+        let truth: Vec<usize> = (0..200).map(|at| at / 5).collect();
+        let predicted: Vec<usize> =
+            truth.iter().map(|&class| if class < 3 { class } else { 3 + (class + 1) % 37 }).collect();
+        let unit = json!({ "model": "MLP", "task": "40c", "subject": "sub1", "fold": 0, "seed": 0,
+            "protocol": "clean", "is_control": false });
+        let result: UnitResult = serde_json::from_value(json!({
+            "unit": unit, "n_classes": 40, "n_windows": [1, 1, 1], "n_parameters": 1, "best_epoch": 0, "epochs": [],
+            "window_top1": 0.1, "window_top5": 0.1, "clips": (0..200).collect::<Vec<_>>(),
+            "truth": truth, "predicted": predicted, "rank": vec![0; 200],
+        }))
+        .unwrap();
+        let args = line("classify --runs x --permutations 999");
+        let of_runs = together(vec![result.clone()]);
+        let wanted = train_report::summarise(&[&result], 999, 0).unwrap().p_value;
+        let got = score(&of_runs[0], &args).unwrap().p_value;
+        assert!(got == wanted && got > 0.01, "{got} {wanted}");
+        assert!(p_value(&truth, &predicted, &args) < 0.01, "single clips are not so alike");
+        for odd in ["classify --runs x --classes 4", "classify --runs x --predictions y --labels z"] {
+            assert!(Line::try_parse_from(odd.split_whitespace()).is_err(), "{odd}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result, none_of};
 use crate::eval::video::{Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table};
-use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels};
+use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels, pictures};
 use crate::files;
 use crate::media::Frames;
 use crate::signal::seed_dv::CLASSES;
@@ -143,6 +143,11 @@ pub(super) struct Args {
 
 /// Marks a folder of ours.
 const MARK: &str = "eval.json";
+/// Names of rows, beside [`SHUFFLED`].
+const PREDICTION: &str = "prediction";
+const MEAN: &str = "mean clip";
+const CLASS_MEAN: &str = "class-mean clip";
+const TRUTH: &str = "truth";
 /// Names of the baselines.
 const BASELINES: [&str; 4] = ["truth", "shuffled", "mean", "class-mean"];
 
@@ -157,8 +162,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     check_resamples(args.resamples)?;
     let asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     let baselines = baselines(args)?;
-    let controls: Vec<(&str, &Path)> =
-        args.control.iter().map(|text| control(text)).collect::<Result<_>>()?;
+    let controls = controls(&args.control)?;
     let folders = classifiers(args)?;
     if let Some(output) = &args.output {
         files::refuse_foreign_folder(output, MARK, "folder of scores", args.force)?;
@@ -166,20 +170,31 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let (truth, own_labels) = truth(args)?;
     let mut predicted = clips::read(&args.pred)?;
     clips::pair(&mut predicted, &truth, [&args.pred, &args.truth], args.resize)?;
+    note_names(&predicted, &truth, &args.pred, shell);
     let n_frames = truth[0].frames.count;
     if let Some(other) = truth.iter().find(|clip| clip.frames.count != n_frames) {
         let detail = format!("has {} frames, the first clip {n_frames}", other.frames.count);
         return Err(Error::format(&other.path, detail));
     }
-    let mut origins = vec![origin("prediction", predicted)];
+    let mut origins = vec![origin(PREDICTION, predicted)];
     for (name, folder) in controls {
         let mut clips = clips::read(folder)?;
         clips::pair(&mut clips, &truth, [folder, &args.truth], args.resize)?;
+        note_names(&clips, &truth, folder, shell);
         origins.push(origin(name, clips));
     }
     let learnt = learnt(args)?;
 
     let metrics = if asked.is_empty() { possible(&folders) } else { asked };
+    let is_small = |clip: &&Clip| clip.frames.height.min(clip.frames.width) < pictures::WINDOW;
+    if let Some(small) = truth.iter().find(is_small).filter(|_| metrics.contains(&Metric::Ssim)) {
+        let Frames { height, width, .. } = small.frames;
+        let detail = format!(
+            "frames are {width} x {height}, ssim wants {0} x {0} or more; name other --metrics",
+            pictures::WINDOW
+        );
+        return Err(Error::format(&small.path, detail));
+    }
     let wanted: Vec<judges::Kind> = metrics.iter().filter_map(|metric| metric.judge()).collect();
     let labels = match wanted.contains(&judges::Kind::Concept) || learnt.is_some() {
         true => class_labels(args, own_labels, truth.len())?,
@@ -254,7 +269,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     }
     if baselines.contains(&"truth") {
         let seen: Vec<&Seen> = scorer.truth_seen().iter().collect();
-        rows.push(scorer.score("truth", &shown, &seen, &mut step)?);
+        rows.push(scorer.score(TRUTH, &shown, &seen, &mut step)?);
     }
     progress.finish();
 
@@ -341,6 +356,22 @@ fn baselines(args: &Args) -> Result<Vec<&'static str>> {
     args.baselines.iter().map(known).collect()
 }
 
+/// Further predictions by their names, each a row of its own.
+fn controls(texts: &[String]) -> Result<Vec<(&str, &Path)>> {
+    let mut found: Vec<(&str, &Path)> = Vec::new();
+    for text in texts {
+        let (name, folder) = control(text)?;
+        let rows = [PREDICTION, SHUFFLED, MEAN, CLASS_MEAN, TRUTH];
+        if rows.into_iter().chain(found.iter().map(|(known, _)| *known)).any(|row| row == name) {
+            let detail =
+                format!("'{}' is the name of another row; give it one of its own", name.escape_debug());
+            return Err(Error::setting("--control", detail));
+        }
+        found.push((name, folder));
+    }
+    Ok(found)
+}
+
 fn control(text: &str) -> Result<(&str, &Path)> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name, Path::new(folder))),
@@ -387,6 +418,16 @@ fn possible(folders: &[(judges::Kind, PathBuf)]) -> Vec<Metric> {
     // What one wants to know first.
     metrics.sort_by_key(|metric| *metric != Metric::Class);
     metrics
+}
+
+/// Says so where clips go together by their order though their names tell of another.
+fn note_names(clips: &[Clip], truth: &[Clip], folder: &Path, shell: &Shell) {
+    if let Some([ours, theirs]) = clips::at_odds(clips, truth) {
+        shell.note(&format!(
+            "warning: {}: '{ours}' goes with '{theirs}', by their order; other names are the same in both",
+            folder.display()
+        ));
+    }
 }
 
 fn origin(name: &str, clips: Vec<Clip>) -> Origin {
@@ -492,7 +533,7 @@ fn means(
     let mut found = Vec::new();
     if baselines.contains(&"mean") {
         let mean = look(learnt.clips.iter().collect())?;
-        found.push(("mean clip", vec![mean; truth.len()]));
+        found.push((MEAN, vec![mean; truth.len()]));
     }
     if baselines.contains(&"class-mean") {
         if let Some(labels) = labels {
@@ -507,7 +548,7 @@ fn means(
                     place.insert(look(of)?);
                 }
             }
-            found.push(("class-mean clip", labels.iter().map(|label| by_class[label].clone()).collect()));
+            found.push((CLASS_MEAN, labels.iter().map(|label| by_class[label].clone()).collect()));
         } else if !args.baselines.is_empty() {
             return Err(Error::setting("--labels", "is missing: 'class-mean' wants the class of each clip"));
         }
@@ -551,6 +592,17 @@ mod tests {
 
     #[test]
     fn controls_are_named() {
+        let refused = |names: &[&str]| {
+            let texts: Vec<String> = names.iter().map(|name| format!("{name}=x")).collect();
+            controls(&texts).unwrap_err()
+        };
+        for names in [&["truth"][..], &["prediction"], &["shuffled pairs"], &["mean clip"], &["a", "b", "a"]]
+        {
+            let error = refused(names);
+            let name = names[names.len() - 1];
+            assert!(error.to_string().contains(&format!("'{name}' is the name of another row")), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
         assert_eq!(control("noise=a=b").unwrap(), ("noise", Path::new("a=b")));
         assert!(control("noise").is_err() && control("=x").is_err() && control("x=").is_err());
     }

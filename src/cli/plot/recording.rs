@@ -142,7 +142,12 @@ pub(super) fn psd(args: &Psd, shell: &Shell) -> Result<()> {
     let (_, low, high) = args.band.as_deref().map_or(Ok((String::new(), 0.0, 100.0)), band)?;
     let form = if args.log_log { Form::LogLog } else { Form::Decibel };
     let scene = plot::psd(&args.output.title(&args.part.file), &spectrum, [low, high], form)?;
-    let n = recording.n_channels;
+    let empty = spectrum.empty_channels();
+    if !empty.is_empty() {
+        let names = empty.join(", ");
+        shell.note(&format!("warning: not drawn, for want of a window of finite samples: {names}"));
+    }
+    let n = recording.n_channels - empty.len();
     args.output.write(
         &scene,
         shell,

@@ -73,12 +73,19 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let mut progress = Progress::new(shell.quiet, "t-SNE", args.steps as u64);
     let (points, divergence) = plot::tsne(&vectors, d, options, |step| progress.set(step as u64))?;
     progress.finish();
+    let counted = options.perplexity_of(n);
+    if counted < args.perplexity {
+        shell.note(&format!(
+            "warning: --perplexity {} was taken as {counted:.1}, a third of {n} points",
+            args.perplexity
+        ));
+    }
     let scene = plot::scatter(&args.output.title(&args.files[0]), &points, &classes, &names)?;
     args.output.write(
         &scene,
         shell,
         &format!("{n} vectors of {d}, divergence {divergence:.3}, seed {}", args.seed),
-        &json!({ "n": n, "d": d, "divergence": divergence, "seed": args.seed, "points": points }),
+        &json!({ "n": n, "d": d, "divergence": divergence, "perplexity": counted, "seed": args.seed, "points": points }),
     )
 }
 

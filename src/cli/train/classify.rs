@@ -7,14 +7,16 @@ use crate::cli::settings::SettingsFile;
 use crate::cli::{Float, Shell, stop};
 use crate::data::{Examples, Fold, Input, Protocol, SeedDv, Task, folds};
 use crate::error::{Error, Result};
+use crate::eval::check_permutations;
 use crate::files;
 use crate::gpu::Gpu;
 use crate::models::{check_classifier, takes_features};
 use crate::signal::montage::SAMPLE_RATE_HZ;
 use crate::signal::{Form, Segments, Units};
-use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, run_unit};
+use crate::train::classify::{CHECKPOINT, Place, RESULT, Recipe, UnitResult, run_unit};
 use crate::train::{Course, Plateau, Rates, Rule, Sweep, Unit};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -471,7 +473,7 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
             return Err(Error::setting("dtype", format!("wanted f32 or f16, got '{other}'")));
         }
     };
-    let protocols = if original { vec![Protocol::Clean, Protocol::Original] } else { vec![Protocol::Clean] };
+    let protocols = protocols(original);
     let controls = !(args.no_controls || file.switch("no-controls")?);
     let recipe = Recipe {
         epochs,
@@ -495,6 +497,8 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
     for model in &models {
         input_of(model, input)?;
     }
+    let permutations = size(args.permutations, "permutations", report::PERMUTATIONS)?;
+    check_permutations(permutations)?;
     Ok(Merged {
         sweep: Sweep { models, tasks, subjects, folds, seeds, protocols, controls },
         input,
@@ -503,7 +507,7 @@ fn merge(args: &Args, file: &SettingsFile, data: &SeedDv, units: Units) -> Resul
         window_s: [window, step],
         recipe,
         schedule,
-        permutations: size(args.permutations, "permutations", report::PERMUTATIONS)?,
+        permutations,
         form: Form::Corrected,
     })
 }
@@ -602,6 +606,11 @@ fn claim(args: &Args, merged: &Merged, mine: &[Unit]) -> Result<()> {
     files::write_text(&path, &text)
 }
 
+/// Whose habits are followed.
+fn protocols(original: bool) -> Vec<Protocol> {
+    if original { vec![Protocol::Clean, Protocol::Original] } else { vec![Protocol::Clean] }
+}
+
 /// Whether a settings file is one that [`Merged::to_toml`] wrote.
 fn is_settings(path: &Path) -> Result<bool> {
     let bytes = files::read_small(path, SETTINGS_BYTES)?;
@@ -609,6 +618,44 @@ fn is_settings(path: &Path) -> Result<bool> {
     Ok(table.is_some_and(|table| {
         ["model", "task", "subjects", "seeds"].iter().all(|name| table.contains_key(*name))
     }))
+}
+
+/// Says which units the settings of these runs ask for and none of them holds.
+pub(in crate::cli) fn note_missing(folders: &[PathBuf], results: &[UnitResult], shell: &Shell) -> Result<()> {
+    let found: BTreeSet<String> = results.iter().map(|result| result.unit.name()).collect();
+    for folder in folders {
+        let path = folder.join("settings.toml");
+        if !path.is_file() || !is_settings(&path)? {
+            continue;
+        }
+        let asked = sweep_of(&SettingsFile::open(Some(&path), &KNOWN)?)?.units();
+        let missing: Vec<String> =
+            asked.iter().map(Unit::name).filter(|name| !found.contains(name)).collect();
+        if let Some(first) = missing.first() {
+            shell.note(&format!(
+                "warning: {} of {} units that {} asks for are not finished, such as {first}; what is told is of the others",
+                missing.len(),
+                asked.len(),
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The sweep of settings that [`Merged::to_toml`] wrote.
+fn sweep_of(file: &SettingsFile) -> Result<Sweep> {
+    let tasks = file.words("task")?.unwrap_or_default();
+    let folds = file.counts("folds")?.unwrap_or_else(|| vec![0]);
+    Ok(Sweep {
+        models: file.words("model")?.unwrap_or_default(),
+        tasks: tasks.iter().map(|task| task.parse()).collect::<Result<_>>()?,
+        subjects: file.words("subjects")?.unwrap_or_default(),
+        folds: folds.into_iter().map(|fold| fold as usize).collect(),
+        seeds: file.counts("seeds")?.unwrap_or_default(),
+        protocols: protocols(file.switch("reproduce-original")?),
+        controls: !file.switch("no-controls")?,
+    })
 }
 
 /// Whether a unit was finished or got as far as a checkpoint.

@@ -2,6 +2,7 @@
 
 use crate::cli::Shell;
 use crate::error::Result;
+use crate::eval::check_permutations;
 use crate::files;
 use crate::train::classify::UnitResult;
 use crate::train::report::{self, Summary};
@@ -34,7 +35,9 @@ pub(super) const PERMUTATIONS: usize = 10_000;
 const SEED: u64 = 0;
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
+    check_permutations(args.permutations)?;
     let results = report::read_results(&args.folders)?;
+    super::classify::note_missing(&args.folders, &results, shell)?;
     let output = args.output.as_ref().unwrap_or(&args.folders[0]);
     let summaries = write(output, &results, args.permutations)?;
     print(output, &summaries, shell)

@@ -247,6 +247,7 @@ fn mistakes_are_one_line() {
             .arg(&out);
         command
     };
+    refused(model("ShallowNet").args(["--window-s", "0.05"]), 2, "window-s: ShallowNet wants at least");
     refused(&mut model("ShalowNet"), 2, "did you mean 'ShallowNet'");
     let mut compare = mindreel();
     compare.args(["train", "compare", "--model", "MLP"]).arg("--data").arg(&data).arg("--output").arg(&out);
@@ -259,7 +260,9 @@ fn mistakes_are_one_line() {
     eeg[..4000].fill(f32::NAN);
     npy::write(data.join("EEG/sub1.npy"), &[BLOCKS, 40, 5, 2, SAMPLES], &eeg).unwrap();
     refused(&mut train(&data, &out, &[]), 3, "sub1.npy");
-    eeg[20..4000].fill(1e-6);
+    for (at, value) in eeg.iter_mut().enumerate().skip(20) {
+        *value = 1e-6 * ((at * 37 % 101) as f32 - 50.0);
+    }
     npy::write(data.join("EEG/sub1.npy"), &[BLOCKS, 40, 5, 2, SAMPLES], &eeg).unwrap();
     let bad = train(&data, &out, &[]).assert().code(3).get_output().stderr.clone();
     let bad = String::from_utf8(bad).unwrap();

@@ -225,7 +225,14 @@ impl<'a> Run<'a> {
         recipe: &'a Recipe,
         sets: &'a [Examples; 3],
     ) -> Result<Run<'a>> {
-        let wanted = models::architecture(&unit.model)?.wanted(config)?;
+        // The config is made of the examples: too few samples are a window too short.
+        let wanted = models::architecture(&unit.model)?.wanted(config).map_err(|error| match error {
+            Error::Format { path, detail } => match detail.strip_prefix("\"n_times\": ") {
+                Some(samples) => Error::setting("window-s", samples),
+                None => Error::format(path, detail),
+            },
+            other => other,
+        })?;
         let initial = match unit.protocol() {
             Protocol::Clean => nn::initial(&wanted, unit.seed),
             Protocol::Original => nn::initial_xavier(&wanted, unit.seed),

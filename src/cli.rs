@@ -16,6 +16,7 @@ mod image;
 mod info;
 mod init;
 mod journey;
+mod manifest;
 mod painting;
 mod plot;
 mod prepare;

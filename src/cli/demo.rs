@@ -1,8 +1,8 @@
 //! `mindreel demo`: unseen simulated EEG to clips, beside what was shown, with scores.
 
-use super::Shell;
 use super::stages::{Stages, words};
 use super::video;
+use super::{Shell, manifest};
 use crate::data::{Clips, SeedDv, Task};
 use crate::error::{Error, Result};
 use crate::eval::judges::Judge;
@@ -81,8 +81,8 @@ pub(super) struct Args {
 const MARK: &str = "demo.json";
 /// State of a demo that is not through, in its mark.
 const UNDER_WAY: &str = "under way";
-/// What a manifest holds at most.
-const MANIFEST_BYTES: u64 = 4 << 20;
+/// What a file of ours holds at most.
+const JSON_BYTES: u64 = 4 << 20;
 /// The block no training saw.
 const TEST_BLOCK: usize = 6;
 /// Folder, name in the table and flag of each ablation.
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         return Err(Error::setting("--clips", format!("{}, wanted 1 to {BLOCK_CLIPS}", args.clips)));
     }
     let model = model(args)?;
-    let manifest = manifest(&model)?;
+    let manifest = manifest_of(&model)?;
     let is_cut_off = read_json(&args.output.join(MARK)).is_ok_and(|told| told["state"] == UNDER_WAY);
     files::refuse_foreign_folder(&args.output, MARK, "demo", args.force || is_cut_off)?;
     let out = |name: &str| args.output.join(name);
@@ -260,7 +260,7 @@ fn model(args: &Args) -> Result<PathBuf> {
     let beside = program.ancestors().skip(1).take(4).map(|folder| folder.join(&shipped));
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(&shipped);
     let known = [shipped.clone(), built];
-    known.into_iter().chain(beside).find(|folder| folder.join("manifest.json").is_file()).ok_or_else(|| {
+    known.into_iter().chain(beside).find(|folder| folder.join(manifest::NAME).is_file()).ok_or_else(|| {
         let detail =
             "is neither here nor beside the program; run in the repository's folder, or give --model";
         Error::format(&shipped, detail)
@@ -268,29 +268,28 @@ fn model(args: &Args) -> Result<PathBuf> {
 }
 
 /// What `train chain` says of a checkpoint.
-fn manifest(model: &Path) -> Result<Value> {
-    let path = model.join("manifest.json");
-    let manifest = read_json(&path)?;
+fn manifest_of(model: &Path) -> Result<Value> {
+    let manifest = manifest::read(model)?;
     for key in ["seed", "snr_db", "height", "width"] {
         if !manifest["simulation"][key].is_number() {
             let detail = format!(
                 "has no number simulation.{key}; the demo wants a checkpoint of `mindreel train chain`"
             );
-            return Err(Error::format(&path, detail));
+            return Err(Error::format(model.join(manifest::NAME), detail));
         }
     }
     Ok(manifest)
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&files::read_small(path, MANIFEST_BYTES)?)
+    serde_json::from_slice(&files::read_small(path, JSON_BYTES)?)
         .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))
 }
 
 /// Slow red ball, and so on.
 fn class_names(data: &Path) -> Result<Vec<String>> {
     let path = data.join("meta_info/class_names.txt");
-    let text = String::from_utf8(files::read_small(&path, MANIFEST_BYTES)?)
+    let text = String::from_utf8(files::read_small(&path, JSON_BYTES)?)
         .map_err(|_| Error::format(&path, "is not UTF-8 text"))?;
     let names: Vec<String> = text.lines().map(str::to_string).filter(|line| !line.is_empty()).collect();
     match names.len() {

@@ -3,7 +3,7 @@
 use super::journey::{make_output, quoted, refuse_what_cannot_fit};
 use super::progress::{Progress, duration};
 use super::settings::SettingsFile;
-use super::{Float, Shell, stop, wrong_call};
+use super::{Float, Shell, manifest, stop, wrong_call};
 use crate::error::{Error, Result, bytes};
 use crate::files;
 use crate::generate::{Clip, Conditions, Folder, Run, Settings, Sizes, Stage};
@@ -198,6 +198,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let n_clips = eeg.as_ref().map_or(args.prompt.len(), |eeg| eeg.n);
     refuse_clips_there(&args.output, n_clips, &merged)?;
     let folder = Folder::open(&args.model)?;
+    for path in manifest::differing(&args.model)? {
+        shell.note(&format!("warning: {} is not what {} lists", path.display(), manifest::NAME));
+    }
     let gpu = shell.open_gpu()?;
     let run = Run::new(&gpu, folder, merged.settings.clone())?;
     let need = run.need();

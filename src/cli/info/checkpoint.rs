@@ -1,6 +1,7 @@
 //! Checkpoints: a file, a folder of one model, a pipeline of several.
 
 use super::{Told, grouped, shown};
+use crate::cli::manifest;
 use crate::error::{Error, Result, bytes};
 use crate::models::{self, Blip2Config, Blip2Language, Config};
 use crate::nn;
@@ -123,6 +124,11 @@ pub(super) fn pipeline(folder: &Path, with_tensors: bool) -> Result<Told> {
         total_bytes += json["bytes"].as_u64().unwrap_or(0);
         parts.insert(name, json);
     }
+    let differing: Vec<String> =
+        manifest::differing(folder)?.iter().map(|path| path.display().to_string()).collect();
+    for path in &differing {
+        text += &format!("\n{path} is not what {} lists\n", manifest::NAME);
+    }
     text += &format!("\ntogether {} parameters, {}\n", grouped(total), bytes(total_bytes));
     Ok((
         text,
@@ -134,6 +140,7 @@ pub(super) fn pipeline(folder: &Path, with_tensors: bool) -> Result<Told> {
             "parts": parts,
             "parameters": total,
             "bytes": total_bytes,
+            "differing": differing,
         }),
     ))
 }

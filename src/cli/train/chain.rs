@@ -1,14 +1,11 @@
 //! `mindreel train chain`: everything the demo's checkpoint needs, one training after another, from committed settings.
 
-use crate::cli::Shell;
 use crate::cli::stages::{Stages, line, words};
+use crate::cli::{Shell, manifest};
 use crate::error::{Error, Result};
 use crate::files;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -165,7 +162,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     files::write_json(model.join("scheduler/scheduler_config.json"), &crate::models::scheduler_config())?;
     files::write_json(model.join("model_index.json"), &index(height, width))?;
 
-    let mut manifest = json!({
+    let mut about = json!({
         "what": "trained by `mindreel train chain` on simulated EEG; nobody's brain",
         "program": format!("mindreel {}", env!("CARGO_PKG_VERSION")),
         "command": line(&command(args)),
@@ -173,10 +170,10 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         "simulation": { "seed": args.seed, "snr_db": args.snr, "height": height, "width": width },
         "decode": DECODE.parse::<toml::Table>().expect("part of this program"),
         "configs": CONFIGS.iter().map(|(name, text)| (name.to_string(), json!(text))).collect::<serde_json::Map<_, _>>(),
-        "sha256": hashes(&model)?,
+        "sha256": manifest::hashes(&model)?,
     });
-    let path = model.join("manifest.json");
-    files::write_json(&path, &manifest)?;
+    let path = model.join(manifest::NAME);
+    files::write_json(&path, &about)?;
     let demo = out("demo");
     let mut words = words!["demo", "--model", &model, "--output", &demo, "--force"];
     if args.quick {
@@ -190,9 +187,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     if let Some(scores) = scores.as_object_mut() {
         scores.remove("settings");
     }
-    manifest["scores"] = scores;
-    files::write_json(&path, &manifest)?;
-    let result = json!({ "model": model.display().to_string(), "scores": manifest["scores"] });
+    about["scores"] = scores;
+    files::write_json(&path, &about)?;
+    let result = json!({ "model": model.display().to_string(), "scores": about["scores"] });
     shell.print(&format!("{}\n{}", text.trim_end(), model.display()), &result)
 }
 
@@ -236,39 +233,4 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// SHA-256 of every weight file, by its place in the checkpoint.
-fn hashes(model: &Path) -> Result<Value> {
-    let mut found = serde_json::Map::new();
-    let mut waiting = vec![model.to_path_buf()];
-    let mut weights = Vec::new();
-    while let Some(folder) = waiting.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::read(&folder))? {
-            let path = entry.map_err(Error::read(&folder))?.path();
-            match path.is_dir() {
-                true => waiting.push(path),
-                false if path.extension().is_some_and(|ending| ending == "safetensors") => weights.push(path),
-                false => {}
-            }
-        }
-    }
-    weights.sort();
-    for path in weights {
-        let mut file = std::fs::File::open(&path).map_err(Error::read(&path))?;
-        let (mut hash, mut bytes) = (Sha256::new(), vec![0; 1 << 16]);
-        loop {
-            match file.read(&mut bytes).map_err(Error::read(&path))? {
-                0 => break,
-                n => hash.update(&bytes[..n]),
-            }
-        }
-        let mut text = String::new();
-        hash.finalize().iter().for_each(|byte| {
-            let _ = write!(text, "{byte:02x}");
-        });
-        let name = path.strip_prefix(model).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-        found.insert(name, json!(text));
-    }
-    Ok(Value::Object(found))
 }

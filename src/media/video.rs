@@ -213,7 +213,7 @@ fn film(
         // The first complaint tells the place; behind the decoder's name and address.
         let text = String::from_utf8_lossy(&complaints);
         let first = text.lines().next().unwrap_or_default();
-        let first = first.split_once("] ").map_or(first, |(_, said)| said);
+        let first = first.split_once("] ").map_or(first, |(_, said)| said).trim_end_matches('.');
         let next = "fetch it again, or write it anew with ffmpeg to take it as it is";
         return Err(Error::format(path, format!("is damaged, or ffmpeg cannot decode it: {first}; {next}")));
     }

@@ -243,7 +243,7 @@ fn planted_mistakes_end_in_one_line() {
         ("--pred pred --truth truth --metrics topk-image", "ViTForImageClassification", 2),
         ("--pred pred --truth truth --control noise", "NAME=DIR", 2),
         ("--pred pred --truth truth --control truth=pred", "'truth' is the name of another row", 2),
-        ("--pred tiny --truth tiny", "clip-0.gif: frames are 10 x 6, ssim wants 7 x 7 or more", 3),
+        ("--pred tiny --truth tiny", "clip-0: frames are 10 x 6, ssim wants 7 x 7 or more", 3),
         ("--pred pred --truth truth --baselines shufled", "did you mean 'shuffled'?", 2),
         ("--pred pred --truth truth --baselines mean", "--train", 2),
         ("--pred pred --truth truth --rank-by sim", "did you mean 'ssim'?", 2),

@@ -176,8 +176,9 @@ fn film(
     filters.push(format!("select='{}'", request.choice.expression()));
     // Picked frames are put end to end, so that none is doubled to fill the gaps.
     filters.push(format!("setpts=N/({rate}*TB)"));
+    // With -xerror it ends badly where it would fill in what cannot be decoded.
     let spawned = Command::new(ffmpeg)
-        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-noautorotate", "-i"])
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-xerror", "-noautorotate", "-i"])
         .arg(as_file(path))
         .args(["-map", "0:v:0", "-vf", &filters.join(","), "-r", &rate.to_string()])
         .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"])
@@ -209,18 +210,12 @@ fn film(
     let complaints = complaints.join().unwrap_or_default();
     piped?;
     if !status.success() {
-        return Err(Error::format(
-            path,
-            format!("ffmpeg cannot decode it ({status}): {}", one_line(&complaints)),
-        ));
-    }
-    // It fills in what it cannot decode, and ends well.
-    if let Some(first) = String::from_utf8_lossy(&complaints).lines().next() {
-        // Behind the decoder's name and address.
-        let first = first.split_once("] ").map_or(first, |(_, said)| said);
-        let detail =
-            format!("is damaged: {first}; fetch it again, or write it anew with ffmpeg to take it as it is");
-        return Err(Error::format(path, detail));
+        // The first complaint tells the place; behind the decoder's name and address.
+        let text = String::from_utf8_lossy(&complaints);
+        let first = text.lines().next().unwrap_or_default();
+        let first = first.split_once("] ").map_or(first, |(_, said)| said).trim_end_matches('.');
+        let next = "fetch it again, or write it anew with ffmpeg to take it as it is";
+        return Err(Error::format(path, format!("is damaged, or ffmpeg cannot decode it: {first}; {next}")));
     }
     Ok(())
 }
@@ -377,19 +372,22 @@ mod tests {
         let whole = read(&path, 3.0).unwrap();
         assert_eq!((whole.count, whole.height, whole.frame_rate_fps), (30, 16, 24.0));
         assert_eq!(as_file(Path::new("-a:b.mp4")), "file:-a:b.mp4");
-        // A film with a hole: ffmpeg fills it with what was there before, and ends well.
+        // A film with a hole, which ffmpeg would fill with what was there before.
         let noise = (0..30 * 64 * 64 * 3_u64)
             .map(|at| (at.wrapping_mul(at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
             .collect();
         crate::media::mp4::write(&path, &Frames::new(30, 64, 64, noise, 24.0).unwrap(), "").unwrap();
         assert_eq!(read(&path, 3.0).unwrap().count, 30);
         let mut bytes = std::fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle..middle + 400].fill(0x55);
+        let quarter = bytes.len() / 4;
+        bytes[2 * quarter..3 * quarter].fill(0xFF);
         let holed = folder.path().join("holed.mp4");
         std::fs::write(&holed, bytes).unwrap();
-        let error = read(&holed, 3.0).unwrap_err();
-        assert!(error.to_string().contains("holed.mp4: is damaged: ") && error.exit_code() == 3, "{error}");
+        let error = read(&holed, 3.0).map(|film| film.count).unwrap_err();
+        assert!(
+            error.to_string().contains("holed.mp4: is damaged, or ") && error.exit_code() == 3,
+            "{error}"
+        );
         assert!(!error.to_string().contains('\n') && !error.to_string().contains("0x"), "{error}");
         let stopped = each_frame(&path, &request(24.0), &mut |_| Err(Error::Interrupted("now".into())));
         assert_eq!(stopped.unwrap_err().exit_code(), 130);

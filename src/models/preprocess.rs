@@ -265,11 +265,11 @@ mod tests {
         assert_eq!((pressed.resize, pressed.size), (Resize::Pressed([40, 36]), [32; 2]));
         let bare = open(r#"{"do_rescale": false, "do_normalize": false}"#, vit).unwrap();
         assert_eq!(bare.apply(&[7, 8, 9], 1, 1).unwrap()[..3], [7.0, 8.0, 9.0]);
-        // Beyond the crop on each side: 80 x 40 of 20 x 10, of which columns 24 to 55 are kept.
+        // 20 x 10 becomes 80 x 40, of which columns 24 to 55 are kept; the first lies at 5.625 of 12 a column.
         let wide: Vec<u8> = (0..10 * 20).flat_map(|at| [(at % 20 * 12) as u8; 3]).collect();
         let half = Preprocess { scale: 1.0, mean: [0.0; 3], std: [1.0; 3], ..want };
         let got = half.apply(&wide, 10, 20).unwrap();
-        assert_eq!((got.len(), got[0]), (32 * 32 * 3, f32::from(24 * 3_u8 - 5)), "{:?}", &got[..9]);
+        assert_eq!((got.len(), got[0]), (32 * 32 * 3, 68.0), "{:?}", &got[..9]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn confusion(title: &str, counts: &[u64], names: &[String]) -> Result<Scene>
         _ => class.to_string(),
     };
     let room = (0..n).step_by(every).map(|class| text_width(&label(class), size)).fold(0.0, f64::max);
-    let is_turned = room > cell * every as f64 - 1.0;
+    let is_turned = room + 0.3 * size > cell * every as f64;
     let below = if is_turned { room } else { size };
 
     let left = (MARGIN + 22.0 + room + 8.0).round();
@@ -150,14 +150,14 @@ mod tests {
                 assert!(corner[0] + size[0] < scene.width && corner[1] + size[1] < scene.height);
             }
         }
-        // Three letters are wider than a cell of forty, two digits are not.
-        let is_turned = |names: &[String]| {
-            let scene = confusion("", &counts, names).unwrap();
+        // Three letters are wider than a cell of forty, and not than one of ten.
+        let is_turned = |n: usize| {
+            let names: Vec<String> = (0..n).map(|i| format!("C{i:02}")).collect();
+            let scene = confusion("", &vec![1; n * n], &names).unwrap();
             let turned = |shape: &&Shape| matches!(shape, Shape::Text(text) if text.turned);
             scene.shapes.iter().filter(turned).count() > 1
         };
-        let short: Vec<String> = (0..40).map(|i| format!("C{i:02}")).collect();
-        assert!(is_turned(&short) && !is_turned(&[]));
+        assert!(is_turned(40) && !is_turned(10));
         let many = confusion("", &vec![1; 160_000], &[]).unwrap();
         assert!(many.pixels(1).is_ok());
     }

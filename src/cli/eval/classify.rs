@@ -18,7 +18,7 @@ Predictions: .npy of classes [n] or of scores [n, classes]; classes also as .jso
 train classify`: its clips, of every model, task and protocol of their own.
 
 Chance stands beside every accuracy: one class as likely as another, always the commonest one, and p, the share of
-permutations of the labels that score as well; of runs, as `mindreel train report` has it, five clips of a slot at a time.
+permutations of the labels that score as well; of runs five clips of a slot at a time, as in `mindreel train report`.
 
 Examples:
   mindreel eval classify --predictions logits.npy --labels labels.npy

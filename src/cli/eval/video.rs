@@ -25,6 +25,7 @@ Metrics:
                             among the k likeliest of n, the others drawn? --reproduce-original adds the form with
                             three right classes, whose chance is 3/4 of 2 and 3/42 of 40
   class                     a ClipClassifier of `mindreel train clip-classifier`: top-1 and top-5 against --labels
+Judges see frames as their folder's preprocessor_config.json says, where it has one.
 Every mean has a 95 % bootstrap interval over clips. p: one-sided sign-flip test against shuffled pairs.
 
 Rows beside the predictions: the truth against itself, the predictions in another order (200 pairs or more), with --train the mean clip

@@ -90,8 +90,8 @@ impl Judge {
     /// Opens a folder for clips of this many frames: a VideoMAE takes them all, its fixed positions computed anew.
     /// Frames are made by the folder's `preprocessor_config.json`, or as is usual. Returns warnings beside it.
     ///
-    /// Errors: as [`Kind::of`]; those of [`nn::open`] and [`Preprocess::open`]; [`Error::Format`] for a [`ClipClassifier`] of another number of
-    /// frames.
+    /// Errors: as [`Kind::of`]; those of [`nn::open`] and [`Preprocess::open`]; [`Error::Format`] for a
+    /// [`ClipClassifier`] of another number of frames.
     pub fn open(
         gpu: &Gpu,
         folder: &Path,

@@ -155,11 +155,11 @@ mod tests {
     fn unknown_samplers_and_counts_are_refused() {
         let config = SchedulerConfig::stable_diffusion();
         let text = plan("euler", &config, 10, 0.0).unwrap_err().to_string();
-        assert_eq!(text, r#"--scheduler: "euler" is none of ddim, pndm, dpmsolver++"#);
+        assert_eq!(text, "--scheduler: 'euler' is none of ddim, pndm, dpmsolver++");
         let text = plan("ddmi", &config, 10, 0.0).unwrap_err().to_string();
-        assert!(text.ends_with(r#"did you mean 'ddim'?"#), "{text}");
+        assert!(text.ends_with("did you mean 'ddim'?"), "{text}");
         let text = plan("dpmsolver+", &config, 10, 0.0).unwrap_err().to_string();
-        assert!(text.ends_with(r#"did you mean 'dpmsolver++'?"#), "{text}");
+        assert!(text.ends_with("did you mean 'dpmsolver++'?"), "{text}");
         for sampler in SAMPLERS {
             for count in [0, 1001, usize::MAX] {
                 let text = plan(sampler, &config, count, 0.0).unwrap_err().to_string();

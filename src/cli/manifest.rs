@@ -97,7 +97,7 @@ mod tests {
         for bit in [0, 65_536 * 8 + 3, bytes.len() * 8 - 1] {
             bytes[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&unet, &bytes).unwrap();
-            assert_eq!(differing(model).unwrap(), [unet.clone()]);
+            assert_eq!(differing(model).unwrap(), std::slice::from_ref(&unet));
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         std::fs::remove_file(&unet).unwrap();

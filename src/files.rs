@@ -79,6 +79,14 @@ pub fn read_small(path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Reads a small file of JSON.
+///
+/// Errors: those of [`read_small`]; [`Error::Format`] for what is no JSON.
+pub fn read_json(path: &Path, limit_bytes: u64) -> Result<serde_json::Value> {
+    serde_json::from_slice(&read_small(path, limit_bytes)?)
+        .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))
+}
+
 /// Sorts by name in the order people count: `clip-2` before `clip-10`.
 pub fn sort_naturally(paths: &mut [PathBuf]) {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();

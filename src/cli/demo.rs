@@ -282,8 +282,7 @@ fn manifest_of(model: &Path) -> Result<Value> {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&files::read_small(path, JSON_BYTES)?)
-        .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))
+    files::read_json(path, JSON_BYTES)
 }
 
 /// Slow red ball, and so on.

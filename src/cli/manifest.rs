@@ -17,9 +17,7 @@ const LIMIT_BYTES: u64 = 4 << 20;
 ///
 /// Errors: [`Error::Read`]; [`Error::Format`] for what is no JSON.
 pub(super) fn read(model: &Path) -> Result<Value> {
-    let path = model.join(NAME);
-    serde_json::from_slice(&files::read_small(&path, LIMIT_BYTES)?)
-        .map_err(|error| Error::format(&path, format!("is not valid JSON: {error}")))
+    files::read_json(&model.join(NAME), LIMIT_BYTES)
 }
 
 /// Weight files that are not what the manifest lists: gone, or of other bytes. None where nothing is listed.

@@ -38,25 +38,20 @@ const MOST_PERMUTATIONS: usize = 1_000_000;
 ///
 /// Errors: [`crate::error::Error::Setting`].
 pub fn check_resamples(count: usize) -> crate::error::Result<()> {
-    match (1..=MOST_RESAMPLES).contains(&count) {
-        true => Ok(()),
-        false => {
-            let detail = format!("wanted 1 to {MOST_RESAMPLES}, got {count}");
-            Err(crate::error::Error::setting("--resamples", detail))
-        }
-    }
+    check_count("--resamples", count, MOST_RESAMPLES)
 }
 
 /// Refuses a count of permutations that is none or absurd.
 ///
 /// Errors: [`crate::error::Error::Setting`].
 pub fn check_permutations(count: usize) -> crate::error::Result<()> {
-    match (1..=MOST_PERMUTATIONS).contains(&count) {
+    check_count("--permutations", count, MOST_PERMUTATIONS)
+}
+
+fn check_count(flag: &str, count: usize, most: usize) -> crate::error::Result<()> {
+    match (1..=most).contains(&count) {
         true => Ok(()),
-        false => {
-            let detail = format!("wanted 1 to {MOST_PERMUTATIONS}, got {count}");
-            Err(crate::error::Error::setting("--permutations", detail))
-        }
+        false => Err(crate::error::Error::setting(flag, format!("wanted 1 to {most}, got {count}"))),
     }
 }
 

@@ -90,8 +90,7 @@ pub fn read(path: &Path) -> Result<Vec<usize>> {
     let numbers: Vec<f64> = match ending.as_str() {
         "npy" => npy::read::<f64>(path, None)?.data,
         "json" => {
-            let value: serde_json::Value = serde_json::from_slice(&files::read_small(path, LIMIT_BYTES)?)
-                .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))?;
+            let value = files::read_json(path, LIMIT_BYTES)?;
             let list =
                 value.as_array().or_else(|| value.get("labels").or_else(|| value.get("truth"))?.as_array());
             let wrong = || Error::format(path, "wanted a list of classes, or one under \"labels\"");

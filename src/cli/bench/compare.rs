@@ -61,9 +61,7 @@ impl Change {
 ///
 /// Errors: [`Error::Read`], [`Error::Format`] when it is none.
 pub(super) fn open(path: &Path) -> Result<Vec<Value>> {
-    let bytes = files::read_small(path, LIMIT_BYTES)?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::format(path, format!("is not valid JSON: {error}")))?;
+    let value = files::read_json(path, LIMIT_BYTES)?;
     match &value["ops"] {
         Value::Array(rows) => Ok(rows.clone()),
         _ => Err(Error::format(path, "has no list 'ops'; is it a file of `bench kernels --output`?")),

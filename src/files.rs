@@ -93,34 +93,27 @@ pub fn sort_naturally(paths: &mut [PathBuf]) {
     paths.sort_by(|a, b| natural(&name(a), &name(b)));
 }
 
+/// Digits compare as numbers, the rest letter by letter; of equals, that with more zeros is first.
 fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.chars().peekable(), b.chars().peekable());
-    let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
-        let mut digits = String::new();
-        while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-            digits.push(digit);
-        }
-        digits
+    let number = |text: &str| {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        (text[..digits].trim_start_matches('0').to_string(), digits)
     };
+    let (mut x, mut y) = (a, b);
     loop {
-        match (a.peek().copied(), b.peek().copied()) {
-            (None, None) => return Ordering::Equal,
-            (None, _) => return Ordering::Less,
-            (_, None) => return Ordering::Greater,
-            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
-                let (x, y) = (number(&mut a), number(&mut b));
-                let [p, q] = [&x, &y].map(|digits| digits.trim_start_matches('0'));
-                // The longer number is the larger; equal ones go by their zeros.
-                let order = p.len().cmp(&q.len()).then(p.cmp(q)).then(x.len().cmp(&y.len()));
-                if order != Ordering::Equal {
-                    return order;
+        match (x.chars().next(), y.chars().next()) {
+            (None, None) => return a.cmp(b),
+            (Some(c), Some(d)) if c.is_ascii_digit() && d.is_ascii_digit() => {
+                let ((one, n), (other, m)) = (number(x), number(y));
+                match one.len().cmp(&other.len()).then_with(|| one.cmp(&other)) {
+                    Ordering::Equal => (x, y) = (&x[n..], &y[m..]),
+                    unequal => return unequal,
                 }
             }
-            (Some(x), Some(y)) if x == y => {
-                a.next();
-                b.next();
+            (c, d) if c == d => {
+                (x, y) = (&x[c.map_or(0, char::len_utf8)..], &y[d.map_or(0, char::len_utf8)..])
             }
-            (Some(x), Some(y)) => return x.cmp(&y),
+            (c, d) => return c.cmp(&d),
         }
     }
 }
@@ -260,7 +253,7 @@ mod tests {
     fn names_are_counted_as_people_count() {
         let mut names = ["10.gif", "2.gif", "clip-0010", "clip-2", "1.gif", "02.gif", "clip-2b", "a"];
         names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["1.gif", "2.gif", "02.gif", "10.gif", "a", "clip-2", "clip-2b", "clip-0010"]);
+        assert_eq!(names, ["1.gif", "02.gif", "2.gif", "10.gif", "a", "clip-2", "clip-2b", "clip-0010"]);
     }
 
     #[test]

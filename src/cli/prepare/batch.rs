@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::signal::npy;
 use serde_json::{Value, json};
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -272,36 +271,8 @@ pub(super) fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> 
     if found.is_empty() {
         return Err(Error::format(folder, format!("holds no .{}", endings.join(", no ."))));
     }
-    found.sort_by(|a, b| {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        as_people_count(&name(a), &name(b))
-    });
+    files::sort_naturally(&mut found);
     Ok(found)
-}
-
-/// Digits compare as numbers, the rest byte by byte.
-fn as_people_count(a: &str, b: &str) -> Ordering {
-    let number = |text: &str| {
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        (text[..digits].trim_start_matches('0').to_string(), digits)
-    };
-    let (mut x, mut y) = (a, b);
-    loop {
-        match (x.chars().next(), y.chars().next()) {
-            (None, None) => return a.cmp(b),
-            (Some(c), Some(d)) if c.is_ascii_digit() && d.is_ascii_digit() => {
-                let ((one, n), (other, m)) = (number(x), number(y));
-                match one.len().cmp(&other.len()).then_with(|| one.cmp(&other)) {
-                    Ordering::Equal => (x, y) = (&x[n..], &y[m..]),
-                    unequal => return unequal,
-                }
-            }
-            (c, d) if c == d => {
-                (x, y) = (&x[c.map_or(0, char::len_utf8)..], &y[d.map_or(0, char::len_utf8)..])
-            }
-            (c, d) => return c.cmp(&d),
-        }
-    }
 }
 
 /// Whether two paths, of which either may not be there yet, name one place.
@@ -425,12 +396,5 @@ mod tests {
         std::fs::create_dir(&nothing).unwrap();
         let error = run(&eeg(nothing, false), &folder.path().join("x")).unwrap_err();
         assert!(error.to_string().contains("holds no .npy"), "{error}");
-    }
-
-    #[test]
-    fn names_sort_as_people_count() {
-        let mut names = ["sub10.npy", "sub2.npy", "sub1_session2.npy", "sub1.npy", "a", "sub02.npy"];
-        names.sort_by(|a, b| as_people_count(a, b));
-        assert_eq!(names, ["a", "sub1.npy", "sub1_session2.npy", "sub02.npy", "sub2.npy", "sub10.npy"]);
     }
 }

@@ -12,6 +12,7 @@ mod guards;
 mod kernel;
 mod pipelines;
 mod pool;
+mod recent;
 mod recorder;
 mod replay;
 mod scope;

@@ -221,6 +221,7 @@ fn planted_mistakes_end_in_one_line() {
     write_clips(&folder.join("small"), vec![small; 3]);
     let tiny = Frames::new(FRAMES, 6, 10, vec![9; FRAMES * 6 * 10 * 3], 3.0).unwrap();
     write_clips(&folder.join("tiny"), vec![tiny]);
+    write_clips(&folder.join("one"), [clip(0, 0)]);
     write_clips(&folder.join("broken"), (0..2).map(|at| clip(at, at)));
     gif::write(folder.join("broken/clip-2.gif"), &clip(2, 2), "").unwrap();
     let whole = std::fs::read(folder.join("broken/clip-2.gif")).unwrap();
@@ -247,11 +248,31 @@ fn planted_mistakes_end_in_one_line() {
         ("--pred pred --truth truth --baselines shufled", "did you mean 'shuffled'?", 2),
         ("--pred pred --truth truth --baselines mean", "--train", 2),
         ("--pred pred --truth truth --rank-by sim", "did you mean 'ssim'?", 2),
+        ("--pred pred --truth truth --baselines none,truth", "'none' stands alone", 2),
+        ("--pred pred --truth truth --test-block 1", "--test-block: is of a data set: truth is none", 2),
+        ("--pred pred --truth truth --labels nowhere.npy", "nowhere.npy: cannot be read", 3),
+        ("--pred one --truth one --baselines shuffled", "holds one clip", 3),
     ] {
         let (text, got) = refused(&format!("eval video {words}"), folder);
         assert!(text.contains(wanted) && got == code, "{words}: {text} ({got})");
     }
     run("eval video --pred small --truth truth --resize --resamples 10", folder);
+}
+
+/// Clips too wide for a sheet, and of several sizes, are on it all the same.
+#[test]
+fn sheets_hold_long_clips_and_several_sizes() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let grey = |height, width| Frames::new(48, height, width, vec![9; 48 * height * width * 3], 24.0).unwrap();
+    write_clips(&folder.join("truth"), [grey(8, 200), grey(8, 100)]);
+    run("eval video --pred truth --truth truth --metrics mse,mse --resamples 10 --output scores", folder);
+    for sheet in ["best", "median", "worst", "all"] {
+        let (sheet, _) = png::read(folder.join(format!("scores/{sheet}.png"))).unwrap();
+        assert_eq!((sheet.height, sheet.width), (4 * 10 + 2, 40 * 202 + 2));
+    }
+    let csv = std::fs::read_to_string(folder.join("scores/scores.csv")).unwrap();
+    assert!(csv.starts_with("row,clip,mse\n"), "{csv}");
 }
 
 /// A judge learns on a small data set, and scores clips of the block it has not seen.
@@ -291,6 +312,12 @@ fn a_clip_classifier_learns_and_judges() {
     let share = told["rows"][2]["scores"]["class-top1"]["mean"].as_f64().unwrap();
     assert!((share - 0.025).abs() < 1e-12, "{share}");
     assert!(folder.join("scores/confusion.png").is_file());
+    // In the order of classes the truth and its classes move together.
+    let words = "eval video --pred pred --truth sim --train sim --metrics ssim --resamples 50 --baselines class-mean";
+    let [told, ordered] = [words.to_string(), format!("{words} --class-order")].map(|words| run(&words, folder));
+    let mean = |told: &Value, row: usize| told["rows"][row]["scores"]["ssim"]["mean"].as_f64().unwrap();
+    assert!((mean(&told, 1) - mean(&ordered, 1)).abs() < 1e-9, "the mean clip of a class beside its clips");
+    assert!((mean(&told, 0) - mean(&ordered, 0)).abs() > 1e-3, "other pairs");
     let (text, _) =
         refused("eval video --pred pred --truth pred --classifier judge/model --metrics class", folder);
     assert!(text.contains("--labels"), "{text}");
@@ -356,6 +383,7 @@ fn classes_are_scored() {
     let result = &told["results"][0];
     assert!((result["top1"]["mean"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-12);
     assert_eq!(result["top5"]["mean"], 1.0);
+    assert!((result["top5_chance"].as_f64().unwrap() - 5.0 / 6.0).abs() < 1e-12);
     assert_eq!((&result["n_classes"], &result["confusion"][0][1]), (&6.into(), &10.into()));
     assert!(result["p_value"].as_f64().unwrap() < 0.01);
     for file in
@@ -383,6 +411,11 @@ fn classes_are_scored() {
         (
             &format!("{both} --classes 5"),
             "--classes: wanted 6 (by labels.npy and classes.npy) to 10000, got 5",
+            2,
+        ),
+        (
+            "--predictions scores.npy --labels labels.npy --classes 40",
+            "--classes: scores.npy holds scores of 6 classes, got 40",
             2,
         ),
         (&format!("{both} --permutations 0"), "--permutations: wanted 1 to 1000000, got 0", 2),

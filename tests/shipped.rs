@@ -50,6 +50,14 @@ fn the_manifest_holds_the_settings_of_the_repository() {
         let path = root().join(format!("configs/demo/{name}.toml"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text.as_str().unwrap(), "{}", path.display());
     }
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let decode: toml::Table = text("configs/demo/decode.toml").parse().unwrap();
+    assert_eq!(serde_json::to_value(decode).unwrap(), manifest()["decode"]);
+    let [asked, unet]: [Value; 2] = ["configs/demo/unet.json", "weights/demo/unet/config.json"]
+        .map(|path| serde_json::from_str(&text(path)).unwrap());
+    for (key, value) in asked.as_object().unwrap() {
+        assert_eq!(&unet[key], value, "{key}");
+    }
 }
 
 #[test]

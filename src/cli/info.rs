@@ -20,7 +20,7 @@ Examples:
   mindreel info model/                     every part of a pipeline: architecture, parameters, bytes, what is missing
   mindreel info unet/ --tensors            names, number types and shapes too
   mindreel info clips/                     a run.json: settings, and the command that makes it again
-  mindreel info clips/000.gif              the same from inside a clip
+  mindreel info clips/clip-0000.gif        the same from inside a clip
   mindreel info --models                   every architecture with its inputs and outputs, and the configurations";
 
 /// What a recording, a checkpoint or a result holds

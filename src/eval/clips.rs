@@ -73,9 +73,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn holds_pictures(folder: &Path) -> Result<bool> {
     let mut entries = std::fs::read_dir(folder).map_err(Error::read(folder))?;
-    Ok(entries.any(|entry| {
-        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
-    }))
+    Ok(entries.any(|entry| entry.is_ok_and(|entry| video::is_picture(&entry.path()))))
 }
 
 fn read_array(path: &Path) -> Result<Vec<Clip>> {
@@ -136,12 +134,34 @@ pub fn pair(predicted: &mut [Clip], truth: &[Clip], places: [&Path; 2], resize: 
     Ok(())
 }
 
-/// The first pair of different names, where other names are on both sides: a clip may be missing on one of them.
+/// The first pair of different names, where other names are on both sides: a clip may be missing on one of them. Of
+/// names that differ throughout, the last number counts, where it tells all clips of a side apart: `clip-3` is `0003`.
 pub fn at_odds<'a>(predicted: &'a [Clip], truth: &'a [Clip]) -> Option<[&'a str; 2]> {
-    let names = |clips: &'a [Clip]| clips.iter().map(|clip| clip.name.as_str());
-    let known: BTreeSet<&str> = names(truth).collect();
-    let is_shared = names(predicted).any(|name| known.contains(name));
-    names(predicted).zip(names(truth)).find(|(a, b)| is_shared && a != b).map(|(a, b)| [a, b])
+    let names = |clips: &'a [Clip]| clips.iter().map(|clip| clip.name.as_str()).collect::<Vec<_>>();
+    let (ours, theirs) = (names(predicted), names(truth));
+    let [mut a, mut b] = [&ours, &theirs].map(|names| names.clone());
+    let is_shared = |a: &[&str], b: &[&str]| {
+        let known: BTreeSet<&str> = b.iter().copied().collect();
+        a.iter().any(|name| known.contains(name))
+    };
+    if !is_shared(&a, &b) {
+        let [x, y] = [&a, &b].map(|names| names.iter().map(|name| last_number(name)).collect::<Option<Vec<_>>>());
+        (a, b) = (x?, y?);
+        let apart = |numbers: &[&str]| numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len();
+        if !apart(&a) || !apart(&b) || !is_shared(&a, &b) {
+            return None;
+        }
+    }
+    let at = a.iter().zip(&b).position(|(a, b)| a != b)?;
+    Some([ours[at], theirs[at]])
+}
+
+/// The last digits of a name, zeros before them left out.
+fn last_number(name: &str) -> Option<&str> {
+    let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let start = name[..end].trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let digits = &name[start..end];
+    Some(&digits[digits.len() - digits.trim_start_matches('0').len().max(1)..])
 }
 
 /// A clip of another size.
@@ -208,6 +228,28 @@ mod tests {
         std::fs::write(place.join("2.gif"), b"GIF89a").unwrap();
         let broken = read(place).unwrap_err().to_string();
         assert!(broken.contains("2.gif") && broken.contains("no whole gif"), "{broken}");
+    }
+
+    #[test]
+    fn names_that_tell_of_another_order_are_seen() {
+        let clips = |names: &[&str]| -> Vec<Clip> {
+            let clip = |name: &&str| Clip { name: name.to_string(), path: "x".into(), frames: grey(1, 1, 1, 0) };
+            names.iter().map(clip).collect()
+        };
+        let odd = |ours: &[&str], theirs: &[&str]| {
+            at_odds(&clips(ours), &clips(theirs)).map(|pair| pair.map(String::from))
+        };
+        assert_eq!(odd(&["0", "1", "3"], &["0", "1", "2"]).unwrap(), ["3", "2"]);
+        assert_eq!(odd(&["0000", "0001", "0003"], &["0", "1", "2"]).unwrap(), ["0003", "2"]);
+        assert_eq!(odd(&["clip-1", "clip-2"], &["0000", "0001"]).unwrap(), ["clip-1", "0000"]);
+        for (ours, theirs) in [
+            (["clip-0", "clip-1"], ["0000", "0001"]),
+            (["cat", "dog"], ["0", "1"]),
+            (["a-v2", "b-v2"], ["c-v2", "d-v2"]),
+            (["clip-5", "clip-6"], ["0", "1"]),
+        ] {
+            assert_eq!(odd(&ours, &theirs), None, "{ours:?} {theirs:?}");
+        }
     }
 
     #[test]

@@ -55,18 +55,25 @@ fn check_count(flag: &str, count: usize, most: usize) -> crate::error::Result<()
     }
 }
 
-/// Which clips each resample holds: drawn once for `n` clips, so that all scores of them are resampled alike.
+/// Which clips each resample holds: told by the seed alone, so that all scores of them are resampled alike.
 pub struct Resamples {
     n: usize,
-    drawn: Vec<u32>,
+    count: usize,
+    start: u64,
 }
 
 impl Resamples {
     /// `count` resamples of `n` clips.
     pub fn new(n: usize, count: usize, seed: u64) -> Resamples {
-        let start = splitmix64(seed ^ splitmix64(0x626f_6f74));
-        let draw = |at: u64| ((u128::from(splitmix64(start.wrapping_add(at))) * n as u128) >> 64) as u32;
-        Resamples { n, drawn: (0..(n * count) as u64).map(draw).collect() }
+        Resamples { n, count, start: splitmix64(seed ^ splitmix64(0x626f_6f74)) }
+    }
+
+    /// The clips of a resample.
+    fn drawn(&self, nth: usize) -> impl Iterator<Item = usize> {
+        let first = self.start.wrapping_add((nth * self.n) as u64);
+        (0..self.n as u64).map(move |at| {
+            ((u128::from(splitmix64(first.wrapping_add(at))) * self.n as u128) >> 64) as usize
+        })
     }
 
     /// The same of shares between 0 and 1. Where every clip is wrong, or every one right, resamples cannot tell how
@@ -90,9 +97,8 @@ impl Resamples {
     pub fn interval(&self, values: &[f64]) -> Interval {
         assert_eq!(values.len(), self.n, "a value for each clip");
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let sum = |drawn: &[u32]| drawn.iter().map(|&at| values[at as usize]).sum::<f64>();
-        let mut means: Vec<f64> =
-            self.drawn.chunks(self.n.max(1)).map(|drawn| sum(drawn) / self.n as f64).collect();
+        let of = |nth| self.drawn(nth).map(|at| values[at]).sum::<f64>() / self.n as f64;
+        let mut means: Vec<f64> = (0..self.count).map(of).collect();
         means.sort_by(f64::total_cmp);
         let (low, high) = match means.len() {
             0 => (mean, mean),

@@ -176,7 +176,8 @@ impl Judge {
 
     /// What it says of a clip: a row for each frame, or one for the clip.
     ///
-    /// Errors: those of the model, for a clip of another number of frames than it was opened for.
+    /// Errors: those of the model, for a clip of another number of frames than it was opened for; [`Error::Format`]
+    /// where an answer is not finite.
     pub fn look(&self, clip: &Frames) -> Result<Vec<Vec<f32>>> {
         let [height, width] = self.preprocess.size;
         let mut values = Vec::with_capacity(clip.count * height * width * 3);
@@ -192,7 +193,12 @@ impl Judge {
             Model::Concept(model) => model.forward(&put(&video)?)?,
         };
         let width = rows.dim(0);
-        let mut rows: Vec<Vec<f32>> = rows.to_vec()?.chunks(width).map(<[f32]>::to_vec).collect();
+        let values = rows.to_vec()?;
+        if values.iter().any(|value| !value.is_finite()) {
+            let detail = "answers with NaN or infinity; do its weights fit its config?";
+            return Err(Error::format(&self.folder, detail));
+        }
+        let mut rows: Vec<Vec<f32>> = values.chunks(width).map(<[f32]>::to_vec).collect();
         if self.kind() == Kind::Clip {
             rows.iter_mut().for_each(|row| to_unit(row));
         }

@@ -122,9 +122,12 @@ impl NWay {
     }
 }
 
-/// Classes likelier than `class`; among equals the lower number is likelier.
+/// Classes likelier than `class`; among equals the lower number is likelier, and NaN is behind all.
 pub fn rank(scores: &[f32], class: usize) -> usize {
     let own = scores[class];
+    if own.is_nan() {
+        return scores.len() - 1;
+    }
     scores.iter().enumerate().filter(|&(at, &v)| v > own || (v == own && at < class)).count()
 }
 
@@ -147,6 +150,13 @@ mod tests {
 
     fn question(n: usize, k: usize, positives: Positives) -> NWay {
         NWay { n, k, trials: 20, positives }
+    }
+
+    #[test]
+    fn what_is_not_told_is_the_last() {
+        assert_eq!(rank(&[0.5, f32::NAN, 0.25], 1), 2);
+        assert_eq!(rank(&[f32::NAN; 4], 0), 3);
+        assert_eq!(rank(&[0.5, f32::NAN, 0.75], 0), 1);
     }
 
     #[test]

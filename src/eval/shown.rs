@@ -52,7 +52,11 @@ impl Shown {
             }
         }
         if shown.is_empty() {
-            return Err(Error::format(folder, format!("has blocks 0 to {}", n_blocks - 1)));
+            let detail = match n_blocks {
+                1 => "has one block, the one that is tested; none is left to learn from".to_string(),
+                n => format!("has blocks 0 to {}, none of which is asked for", n - 1),
+            };
+            return Err(Error::format(folder, detail));
         }
         Ok(shown)
     }

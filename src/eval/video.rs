@@ -108,6 +108,7 @@ impl Column {
             _ if !value.is_finite() => "-".into(),
             true => format!("{:.1} %", 100.0 * value),
             false if value.abs() >= 10.0 => format!("{value:.2}"),
+            false if value != 0.0 && value.abs() < 1e-3 => format!("{value:.1e}"),
             false => format!("{value:.4}"),
         }
     }
@@ -274,12 +275,16 @@ fn asked(questions: &Questions) -> Vec<NWay> {
 /// The same by similarity to the clips that were shown, of which there may be fewer than ways.
 fn identifications(questions: &Questions, n_clips: usize) -> Vec<NWay> {
     let mut ways: Vec<usize> = questions.ways.iter().map(|&n| n.min(n_clips)).collect();
-    ways.dedup();
+    let mut told = std::collections::BTreeSet::new();
+    ways.retain(|&n| told.insert(n));
     let ask = |n| NWay { n, k: 1, trials: questions.trials, positives: Positives::One };
     ways.into_iter().filter(|&n| n > 1).map(ask).collect()
 }
 
-fn columns(
+/// What is told of each clip, in the order of the metrics.
+///
+/// Errors: those of [`Scorer::new`].
+pub fn columns(
     metrics: &[Metric],
     judges: &[Judge],
     questions: &Questions,

@@ -3,6 +3,7 @@
 use super::adapter::{Class, Facts};
 use super::family::Checks;
 use super::kernel::{Binding, Launch, PipelineKey, Program};
+use super::recent::Recent;
 use super::texture::Texel;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -10,6 +11,10 @@ use std::sync::Arc;
 
 /// Immediate bytes, or bytes of one uniform slot.
 pub(super) const PARAMS_BYTES: usize = 128;
+
+/// Bind groups that are kept at least, at about a kilobyte each: those of some steps of a model. Where tensors move from
+/// buffer to buffer, as parameters do while they learn, new ones come at every step.
+const GROUPS: usize = 8192;
 
 #[derive(PartialEq, Eq, Hash)]
 struct GroupKey {
@@ -81,7 +86,7 @@ pub(super) struct Pipelines {
     checks: Checks,
     pipelines: HashMap<PipelineKey, Arc<Pipeline>>,
     layouts: HashMap<Vec<Slot>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    groups: HashMap<GroupKey, Arc<wgpu::BindGroup>>,
+    groups: Recent<GroupKey, Arc<wgpu::BindGroup>>,
     pub(super) params_layout: wgpu::BindGroupLayout,
 }
 
@@ -106,7 +111,7 @@ impl Pipelines {
             checks: facts.checks,
             pipelines: HashMap::new(),
             layouts: HashMap::new(),
-            groups: HashMap::new(),
+            groups: Recent::new(GROUPS),
             params_layout,
         }
     }
@@ -168,7 +173,7 @@ impl Pipelines {
         };
         let key = GroupKey { n_inputs: launch.inputs.len(), ranges: bindings().map(range).collect() };
         if let Some(group) = self.groups.get(&key) {
-            return group.clone();
+            return group;
         }
         let (layout, _) = self.layouts(device, slots(launch));
         let entries: Vec<_> = bindings()
@@ -213,7 +218,7 @@ impl Pipelines {
     /// Forgets the bind groups that hold these buffers, so that their memory can go.
     pub(super) fn forget(&mut self, gone: &[u64]) {
         if !gone.is_empty() {
-            self.groups.retain(|key, _| !key.ranges.iter().any(|(id, ..)| gone.contains(id)));
+            self.groups.retain(|key| !key.ranges.iter().any(|(id, ..)| gone.contains(id)));
         }
     }
 

@@ -144,12 +144,18 @@ fn each_timed(
     Ok(())
 }
 
+/// Whether a file is named as a frame is: `.png`, and not hidden, as what macOS leaves beside each file is.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
+        && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 /// The PNG of a folder, in the natural order of their names.
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
         let path = entry.map_err(Error::read(folder))?.path();
-        if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        if is_picture(&path) {
             found.push(path);
         }
     }

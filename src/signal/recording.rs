@@ -310,7 +310,7 @@ fn check_wanted(path: &Path, n_channels: usize, n_samples: usize, options: &Opti
     }
     if (options.sample_rate_hz - wanted.sample_rate_hz).abs() > 1e-6 * wanted.sample_rate_hz {
         let detail = format!(
-            "sampled at {} Hz, wanted {} Hz; resample it first, in MNE with raw.resample({1})",
+            "sampled at {} Hz, wanted {} Hz; resample it first, with `mindreel prepare resample` or in MNE with raw.resample({1})",
             options.sample_rate_hz, wanted.sample_rate_hz
         );
         return Err(Error::format(path, detail));

@@ -39,8 +39,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         false => None,
     };
     let copy = probes.bytes(RUNS)?;
-    // No kernel of ours runs on matrix units yet, so there is nothing to measure them with.
-    let matrix: Option<Rate> = None;
+    let matrix = probes.matrix(RUNS)?;
 
     let rate_row = |what: &str, found: Option<Rate>, unit: &str, how: String| match found {
         Some(found) => vec![what.to_string(), rate(found.best, unit), rate(found.median, unit), how],
@@ -49,7 +48,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let rates = [
         rate_row("multiply-adds, f32", Some(f32), "FLOP", probes.fma_form(Scalar::F32)),
         rate_row("multiply-adds, f16", f16, "FLOP", probes.fma_form(Scalar::F16)),
-        rate_row("matrix units", matrix, "FLOP", String::new()),
+        rate_row("matrix units", matrix, "FLOP", probes.matrix_form()),
         rate_row("copy, read and written", Some(copy), "B", probes.copy_form()),
     ];
     let cost = |what: &str, s: f64| vec![what.to_string(), seconds(s)];

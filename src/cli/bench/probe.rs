@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::roofline::Roof;
 use crate::error::Result;
 use crate::gpu::{Binding, Buffer, Class, Gpu, Launch, Program, Scalar, Variant, Work};
+use crate::tensor::{DType, Tensor};
 
 /// Turns of a loop that every adapter counts right.
 const MAX_TURNS: f64 = 60_000.0;
@@ -26,6 +27,15 @@ struct Fma {
     turns: u32,
 }
 
+/// A kernel of products on matrix units: f16 fragments of `edge` by `edge`, sums in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Units {
+    edge: u32,
+    /// Fragments of sums that do not wait for each other.
+    accumulators: u32,
+    turns: u32,
+}
+
 /// A copy kernel: vectors of 4 floats that one invocation moves, and invocations of a workgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Copy {
@@ -39,6 +49,7 @@ pub(super) struct Probes {
     clock: Clock,
     fma: Fma,
     fma_f16: Option<Fma>,
+    units: Option<Units>,
     copy: Copy,
     sink: Buffer,
     from: Buffer,
@@ -67,6 +78,7 @@ impl Probes {
             clock,
             fma: forms(Scalar::F32, software)[0],
             fma_f16: None,
+            units: None,
             copy: Copy { vectors: 4, workgroup: 64 },
             sink: gpu.alloc("probe", 4 * 256 * 4096)?,
             from: gpu.alloc("probe", bytes)?,
@@ -75,6 +87,9 @@ impl Probes {
         probes.fma = probes.best_fma(Scalar::F32, software)?;
         if with_f16 && gpu.facts().features.f16 {
             probes.fma_f16 = Some(probes.best_fma(Scalar::F16, software)?);
+            if let Some(edge) = gpu.facts().features.matrix_edge {
+                probes.units = Some(probes.best_units(edge)?);
+            }
         }
         let mut best = (0.0, probes.copy);
         let shapes: &[_] = if software {
@@ -106,6 +121,11 @@ impl Probes {
             (Scalar::F16, Some(fma)) => self.rate_of(&fma, runs),
             (Scalar::F16, None) => Ok(Rate { best: 0.0, median: 0.0 }),
         }
+    }
+
+    /// FLOPs per second of matrix units, where they were tried.
+    pub(super) fn matrix(&self, runs: usize) -> Result<Option<Rate>> {
+        self.units.map(|units| self.rate_of_units(&units, runs)).transpose()
     }
 
     /// Bytes read and written per second.
@@ -146,6 +166,54 @@ impl Probes {
             (Scalar::F16, Some(fma)) => fma.describe(),
             (Scalar::F16, None) => String::new(),
         }
+    }
+
+    /// The matrix kernel's form, for people.
+    pub(super) fn matrix_form(&self) -> String {
+        self.units.map_or(String::new(), |units| units.describe())
+    }
+
+    fn best_units(&self, edge: u32) -> Result<Units> {
+        let mut best: Option<(f64, Units)> = None;
+        for accumulators in [2, 4, 8] {
+            let mut units = Units { edge, accumulators, turns: 8 };
+            self.rate_of_units(&units, 1)?; // compiles
+            for _ in 0..3 {
+                let rate = self.rate_of_units(&units, 1)?.best;
+                let turns = f64::from(units.turns) * 0.005 * rate / units.flops();
+                units.turns = turns.clamp(1.0, MAX_TURNS) as u32;
+            }
+            let rate = self.rate_of_units(&units, 3)?.best;
+            if best.is_none_or(|(most, _)| rate > most) {
+                best = Some((rate, units));
+            }
+        }
+        Ok(best.expect("three were tried").1)
+    }
+
+    fn rate_of_units(&self, units: &Units, runs: usize) -> Result<Rate> {
+        let edge = units.edge as usize;
+        let n = edge * edge * (1 + units.accumulators as usize);
+        // Numbers, not zeros: what a unit's clock is depends on them.
+        let values: Vec<f32> = (0..n).map(|at| (at * 7 % 13) as f32 * 0.125 - 0.75).collect();
+        let operands = Tensor::new(&self.gpu, &[n], &values)?.cast(DType::F16)?;
+        let launch = || {
+            self.gpu.run(&Launch {
+                program: Program::generated(
+                    "matrix_probe",
+                    "forward",
+                    Units::VARIANT,
+                    u64::from(units.edge) | u64::from(units.accumulators) << 8,
+                    &|| units.text(),
+                ),
+                params: &units.turns.to_le_bytes(),
+                inputs: &[operands.binding()],
+                outputs: &[Binding::new(&self.sink, 0, self.sink.bytes())],
+                groups: [Units::GROUPS, 1, 1],
+                work: Work { flops: units.flops() as u64, bytes: 0 },
+            })
+        };
+        self.rate(units.flops(), runs, launch)
     }
 
     fn best_fma(&self, scalar: Scalar, software: bool) -> Result<Fma> {
@@ -268,6 +336,63 @@ fn forward(@builtin(global_invocation_id) id: vec3u) {{
     }
 }
 
+impl Units {
+    /// 8 subgroups of 32 in a workgroup.
+    const VARIANT: Variant = Variant { scalar: Scalar::F16, width: 4, workgroup: 256 };
+    /// More than any card holds at once.
+    const GROUPS: u32 = 2048;
+    /// Products of each accumulator in one turn of the loop.
+    const STEPS: u32 = 8;
+
+    fn flops(&self) -> f64 {
+        let subgroups = f64::from(Units::GROUPS) * 8.0;
+        let products = f64::from(self.turns) * f64::from(Units::STEPS * self.accumulators);
+        subgroups * products * 2.0 * f64::from(self.edge).powi(3)
+    }
+
+    fn describe(&self) -> String {
+        let Units { edge, accumulators, .. } = self;
+        format!("{accumulators} sums of {edge} x {edge}, f16 to f32, {} steps a turn", Units::STEPS)
+    }
+
+    /// Every subgroup adds products of the same fragments to sums of its own. All write what they have to few places,
+    /// where nobody looks.
+    fn text(&self) -> String {
+        let edge = self.edge;
+        let kind = |scalar: &str, role: &str| format!("coop_mat{edge}x{edge}<{scalar}, {role}>");
+        let each = |line: &dyn Fn(u32) -> String| (0..self.accumulators).map(line).collect::<String>();
+        let start = each(&|i| {
+            let at = (i + 1) * edge * edge;
+            format!(
+                "    let b{i} = coopLoadT<{}>(&x[{at}u], {edge}u);\n    var c{i} = {}();\n",
+                kind("f16", "B"),
+                kind("f32", "C")
+            )
+        });
+        let turn = each(&|i| format!("        c{i} = coopMultiplyAdd(a, b{i}, c{i});\n"));
+        let end = each(&|i| format!("    coopStoreT(c{i}, &y[at + {}u], {edge}u);\n", i * edge * edge));
+        format!(
+            "enable wgpu_cooperative_matrix;
+struct Params {{ turns: u32 }}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f16>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32) {{
+    let at = (group.x % 32u * 8u + subgroup % 8u) * {}u;
+    let a = coopLoadT<{}>(&x[0u], {edge}u);
+{start}    for (var turn = 0u; turn < params.turns; turn++) {{
+{}    }}
+{end}}}
+",
+            self.accumulators * edge * edge,
+            kind("f16", "A"),
+            turn.repeat(Units::STEPS as usize)
+        )
+    }
+}
+
 impl Copy {
     fn text(&self) -> String {
         let vectors = self.vectors;
@@ -309,6 +434,14 @@ mod tests {
                 let fields = [("turns", 0), ("a", 4), ("b", 8)];
                 validate(&form.describe(), &program.text(true), &fields);
             }
+        }
+        for (edge, accumulators) in [(8, 2), (16, 4), (16, 8)] {
+            let units = Units { edge, accumulators, turns: 1 };
+            let generate = || units.text();
+            let program = Program::generated("matrix_probe", "forward", Units::VARIANT, 0, &generate);
+            validate(&units.describe(), &program.text(true), &[("turns", 0)]);
+            // What the sums are written to holds them all.
+            assert!(256 * accumulators * edge * edge <= 256 * 4096);
         }
         let copy = Copy { vectors: 8, workgroup: 64 };
         let variant = Variant { scalar: Scalar::F32, width: 4, workgroup: 64 };

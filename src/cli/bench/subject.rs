@@ -20,7 +20,7 @@ pub(super) enum Size {
 /// The names of single models.
 pub(super) const NAMES: [&str; 7] = ["unet", "vae", "text", "semantic", "seq2seq", "dynamics", "image"];
 /// Those that stand for a whole clip, text instead of EEG included.
-const CLIP: [&str; 5] = ["unet", "vae", "text", "semantic", "seq2seq"];
+const CLIP: [&str; 6] = ["unet", "vae", "text", "semantic", "seq2seq", "dynamics"];
 
 /// A model with what it is to run on.
 pub(super) struct Case {

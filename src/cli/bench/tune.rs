@@ -25,12 +25,19 @@ pub(super) struct Args {
     /// MINDREEL_TUNING to use it
     #[arg(long, value_name = "FILE.json")]
     output: Option<PathBuf>,
+
+    /// Replace the file named by --output
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let seconds = args.time;
     if !(seconds > 0.0 && seconds <= 86_400.0) {
         return Err(Error::setting("--time", format!("{seconds}, wanted more than 0 and at most 86400 s")));
+    }
+    if let Some(output) = &args.output {
+        files::refuse_existing(output, args.force)?;
     }
     let gpu = shell.open_gpu()?;
     let output = args

@@ -142,7 +142,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
 fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<Answers> {
     let truth = labels::read(labels)?;
     let name = predictions.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let is_array = predictions.extension().is_some_and(|ending| ending == "npy");
+    let is_array = predictions.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
     let array = if is_array { Some(npy::read::<f32>(predictions, None)?) } else { None };
     let (predicted, ranks, found) = match array {
         Some(array) if array.shape.len() == 2 && array.shape[1] > 1 => {
@@ -178,7 +178,13 @@ fn answers(predictions: &Path, labels: &Path, classes: Option<usize>) -> Result<
             format!("wanted {largest} (by {labels} and {}) to {most}, got {given}", predictions.display());
         return Err(Error::setting("--classes", detail));
     }
-    let n_classes = classes.or(found).unwrap_or(largest);
+    if let (Some(given), Some(width)) = (classes, found)
+        && given != width
+    {
+        let detail = format!("{} holds scores of {width} classes, got {given}", predictions.display());
+        return Err(Error::setting("--classes", detail));
+    }
+    let n_classes = found.or(classes).unwrap_or(largest);
     Ok(Answers { name, n_classes, truth, predicted, ranks, units: Vec::new() })
 }
 
@@ -263,6 +269,7 @@ impl Score {
             "top1": self.top1,
             "top5": self.top5,
             "uniform_chance": self.uniform,
+            "top5_chance": self.top5.as_ref().map(|_| 5.0 * self.uniform),
             "majority_chance": self.confusion.majority(),
             "p_value": self.p_value,
             "classes": self.confusion.classes(),
@@ -306,16 +313,17 @@ fn cells(all: &[Answers], scored: &[Score]) -> Vec<Vec<String>> {
     let cell = |interval: &Interval| {
         format!("{} [{}, {}]", percent(interval.mean), percent(interval.low), percent(interval.high))
     };
-    let head = ["", "n", "classes", "top-1", "top-5", "chance", "commonest", "p"].map(String::from).to_vec();
+    let head = ["", "n", "classes", "top-1", "chance", "commonest", "top-5", "chance of it", "p"].map(String::from).to_vec();
     let line = |(answers, score): (&Answers, &Score)| {
         vec![
             answers.name.clone(),
             answers.truth.len().to_string(),
             answers.n_classes.to_string(),
             cell(&score.top1),
-            score.top5.as_ref().map_or("-".into(), cell),
             percent(score.uniform),
             percent(score.confusion.majority()),
+            score.top5.as_ref().map_or("-".into(), cell),
+            score.top5.as_ref().map_or("-".into(), |_| percent(5.0 * score.uniform)),
             format!("{:.4}", score.p_value),
         ]
     };

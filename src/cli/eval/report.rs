@@ -3,9 +3,10 @@
 use crate::cli::Shell;
 use crate::error::Result;
 use crate::eval::Confusion;
+use crate::eval::clips::resized;
 use crate::eval::video::{Table, number};
 use crate::files;
-use crate::media::frames::MAX_SIDE;
+use crate::media::frames::{MAX_PIXELS, MAX_SIDE};
 use crate::media::{Frames, png};
 use crate::plot;
 use serde_json::{Value, json};
@@ -56,6 +57,9 @@ impl Scores<'_> {
         }
         let cells = self.table.cells(&intervals, &p_values);
         if let Some(output) = output {
+            if self.layout().is_none() {
+                shell.note("without sheets: two frames are more than a picture holds");
+            }
             files::make_folder_atomically(output, |folder| self.write(folder, &told, &cells))?;
             told["output"] = json!(output.display().to_string());
         }
@@ -91,11 +95,27 @@ impl Scores<'_> {
         files::write_text(folder.join("report.html"), &self.page(cells, &sheets, folder)?)
     }
 
+    /// Frames of a row and clips of a sheet; nothing where two frames are more than a picture holds.
+    fn layout(&self) -> Option<[usize; 2]> {
+        let Frames { height, width, .. } = *self.truth[0];
+        let most = |length: usize| (MAX_SIDE - MARGIN) / (length + MARGIN);
+        let n_frames = self.truth.iter().map(|clip| clip.count).max().unwrap_or(1);
+        let rows = |columns: usize| {
+            let pixels = MAX_PIXELS as usize / (columns * (width + MARGIN) + MARGIN);
+            most(height).min(pixels.saturating_sub(MARGIN) / (height + MARGIN))
+        };
+        let columns = (1..=n_frames.min(most(width))).rev().find(|&columns| rows(columns) >= 2)?;
+        Some([columns, (rows(columns) / 2).min(PER_PAGE)])
+    }
+
     /// The best, those in the middle and the worst, and all of them; in each row what was
-    /// shown, and under it what was decoded.
+    /// shown, and under it what was decoded. Clips of more frames than a sheet is wide lose some at even distances, and
+    /// those of another size than the first are brought to it.
     fn sheets(&self) -> Result<Vec<Sheet>> {
+        let Some([columns, per_sheet]) = self.layout() else { return Ok(Vec::new()) };
+        let Frames { height, width, .. } = *self.truth[0];
         let order = self.table.ranked(self.rank_by);
-        let n = order.len().min(PER_SHEET);
+        let n = order.len().min(PER_SHEET).min(per_sheet);
         let middle = (order.len() - n) / 2;
         let mut worst = order[order.len() - n..].to_vec();
         worst.reverse();
@@ -105,24 +125,25 @@ impl Scores<'_> {
             ("worst".to_string(), worst),
         ];
         // All of them, on as many sheets as they need.
-        let height = self.truth.iter().map(|clip| clip.height).max().unwrap_or(1) + MARGIN;
-        let per_sheet = ((MAX_SIDE - MARGIN) / (2 * height)).clamp(1, PER_PAGE);
         let all: Vec<usize> = (0..order.len()).collect();
         let n_sheets = all.len().div_ceil(per_sheet);
         for (at, clips) in all.chunks(per_sheet).enumerate() {
             let name = if n_sheets == 1 { "all".into() } else { format!("all-{}", at + 1) };
             chosen.push((name, clips.to_vec()));
         }
-        let mut sheets = Vec::new();
-        for (name, clips) in chosen {
-            let rows: Vec<Frames> =
-                clips.iter().flat_map(|&at| [self.truth[at].clone(), self.pred[at].clone()]).collect();
-            // Clips of several sizes, or too large for a sheet, have their scores alone.
-            if let Ok(picture) = png::sheet(&rows, MARGIN) {
-                sheets.push(Sheet { name, clips, picture });
+        let row = |clip: &Frames| {
+            let thinned = thinned(clip, columns)?;
+            match (clip.height, clip.width) == (height, width) {
+                true => Ok(thinned),
+                false => resized(&thinned, height, width),
             }
-        }
-        Ok(sheets)
+        };
+        let sheet = |(name, clips): (String, Vec<usize>)| {
+            let both = clips.iter().flat_map(|&at| [self.truth[at], &self.pred[at]]);
+            let picture = png::sheet(&both.map(row).collect::<Result<Vec<_>>>()?, MARGIN)?;
+            Ok(Sheet { name, clips, picture })
+        };
+        chosen.into_iter().map(sheet).collect()
     }
 
     /// One page, everything inside it.
@@ -163,6 +184,14 @@ impl Scores<'_> {
         body += &format!("<h2>Settings</h2>\n<pre>{}</pre>\n", escaped(&format!("{:#}", self.settings)));
         Ok(page("Decoded clips against what was shown", &intro, cells, &body))
     }
+}
+
+/// At most so many frames of a clip, at even distances.
+fn thinned(clip: &Frames, most: usize) -> Result<Frames> {
+    let count = clip.count.min(most);
+    let size = clip.height * clip.width * 3;
+    let frames = (0..count).map(|at| &clip.rgb[at * clip.count / count * size..][..size]);
+    Frames::new(count, clip.height, clip.width, frames.collect::<Vec<_>>().concat(), clip.frame_rate_fps)
 }
 
 /// A page of its own: a title, a sentence, a table, and what follows it.

@@ -4,7 +4,7 @@ use super::report;
 use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result, none_of};
-use crate::eval::video::{Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table};
+use crate::eval::video::{Column, Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table, columns};
 use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels, pictures};
 use crate::files;
 use crate::media::Frames;
@@ -23,7 +23,7 @@ Metrics:
   clip, clip-pcc            CLIP: cosine with what was shown, n-way identification; cosine of neighbouring frames
   topk-image, topk-video    n-way top-k by ViT (frames) and VideoMAE (clips): is the likeliest class of what was shown
                             among the k likeliest of n, the others drawn? --reproduce-original adds the form with
-                            three right classes, whose chance is 3/4 of 2 and 3/42 of 40
+                            three right classes, whose chance is 3/4 of 2 and 3/42 of 40 (clip-Nway asks for the first place alone)
   class                     a ClipClassifier of `mindreel train clip-classifier`: top-1 and top-5 against --labels
 Judges see frames as their folder's preprocessor_config.json says, where it has one.
 Every mean has a 95 % bootstrap interval over clips. p: one-sided sign-flip test against shuffled pairs.
@@ -77,7 +77,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// Clips stand in the order of their classes, as EEG2Video's outputs do: as many of each
+    /// Clips stand in the order of their classes, as EEG2Video's outputs do: as many of each; a data set's clips are
+    /// put in that order
     #[arg(long, conflicts_with = "labels")]
     class_order: bool,
 
@@ -161,12 +162,18 @@ struct Origin {
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     check_resamples(args.resamples)?;
-    let asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-    let baselines = baselines(args)?;
+    let mut asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    let mut told = std::collections::BTreeSet::new();
+    asked.retain(|metric| told.insert(metric.name()));
+    let mut baselines = baselines(args)?;
     let controls = controls(&args.control)?;
     let folders = classifiers(args)?;
     if let Some(output) = &args.output {
         files::refuse_foreign_folder(output, MARK, "folder of scores", args.force)?;
+    }
+    if args.test_block.is_some() && args.train.is_none() && !is_data_set(&args.truth) {
+        let detail = format!("is of a data set: {} is none, and there is no --train", args.truth.display());
+        return Err(Error::setting("--test-block", detail));
     }
     let (truth, own_labels) = truth(args)?;
     let mut predicted = clips::read(&args.pred)?;
@@ -197,10 +204,22 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         return Err(Error::format(&small.path, detail));
     }
     let wanted: Vec<judges::Kind> = metrics.iter().filter_map(|metric| metric.judge()).collect();
-    let labels = match wanted.contains(&judges::Kind::Concept) || learnt.is_some() {
+    let is_given = args.labels.is_some() || args.class_order;
+    let labels = match wanted.contains(&judges::Kind::Concept) || learnt.is_some() || is_given {
         true => class_labels(args, own_labels, truth.len())?,
         false => None,
     };
+    let shown: Vec<&Frames> = truth.iter().map(|clip| &clip.frames).collect();
+    for name in ["shuffled", "mean", "class-mean"] {
+        let Some(place) = baselines.iter().position(|known| *known == name) else { continue };
+        if let Some(error) = hindrance(name, args, learnt.as_ref(), &shown, labels.as_deref()) {
+            if args.baselines.iter().any(|asked| asked == name) {
+                return Err(error);
+            }
+            baselines.remove(place);
+            shell.note(&format!("warning: without the row '{name}': {error}"));
+        }
+    }
     let mut judges = Vec::new();
     if folders.iter().any(|(kind, _)| wanted.contains(kind)) {
         let gpu = shell.open_gpu()?;
@@ -226,14 +245,17 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         progress.set(done);
         stop::check(&stopped, "nothing was written")
     };
+    let mut ways = args.ways.clone();
+    let mut told = std::collections::BTreeSet::new();
+    ways.retain(|&n| told.insert(n));
     let questions = Questions {
-        ways: args.ways.clone(),
+        ways,
         top_k: args.top_k,
         trials: args.trials,
         reproduce_original: args.reproduce_original,
         seed: args.seed,
     };
-    let shown: Vec<&Frames> = truth.iter().map(|clip| &clip.frames).collect();
+    rank_by(args, &columns(&metrics, &judges, &questions, &shown, labels.as_deref())?)?;
     let scorer = Scorer::new(&metrics, &judges, questions, shown.clone(), labels.clone(), &mut step)?;
     for origin in &mut origins {
         for clip in &origin.clips {
@@ -241,29 +263,22 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
             step()?;
         }
     }
-    let means = means(args, &baselines, learnt.as_ref(), &shown, labels.as_deref(), &scorer)?;
+    let means = means(&baselines, learnt.as_ref(), &shown, labels.as_deref(), &scorer)?;
 
     let mut rows = Vec::new();
     for origin in &origins {
         let (clips, seen): (Vec<_>, Vec<_>) = origin.clips.iter().zip(&origin.seen).unzip();
         rows.push(scorer.score(&origin.name, &clips, &seen, &mut step)?);
     }
-    if baselines.contains(&"shuffled") && truth.len() > 1 {
+    let mut shuffles = Vec::new();
+    for nth in 0..n_shuffles {
         let first = &origins[0];
-        let size = |clip: &Frames| (clip.height, clip.width);
-        if shown.iter().all(|clip| size(clip) == size(shown[0])) {
-            let mut shuffles = Vec::new();
-            for nth in 0..n_shuffles {
-                let order = shuffled(truth.len(), args.seed, nth as u64);
-                let clips: Vec<&Frames> = order.iter().map(|&at| &first.clips[at]).collect();
-                let seen: Vec<&Seen> = order.iter().map(|&at| &first.seen[at]).collect();
-                shuffles.push(scorer.score(SHUFFLED, &clips, &seen, &mut step)?);
-            }
-            rows.extend(Scored::mean(shuffles));
-        } else {
-            shell.note("warning: clips differ in size, so that pairs cannot be shuffled");
-        }
+        let order = shuffled(truth.len(), args.seed, nth as u64);
+        let clips: Vec<&Frames> = order.iter().map(|&at| &first.clips[at]).collect();
+        let seen: Vec<&Seen> = order.iter().map(|&at| &first.seen[at]).collect();
+        shuffles.push(scorer.score(SHUFFLED, &clips, &seen, &mut step)?);
     }
+    rows.extend(Scored::mean(shuffles));
     for (name, picked) in &means {
         let (clips, seen): (Vec<&Frames>, Vec<&Seen>) = picked.iter().map(|both| (&both.0, &both.1)).unzip();
         rows.push(scorer.score(name, &clips, &seen, &mut step)?);
@@ -294,7 +309,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         confusion: confusion.as_ref(),
         n_resamples: args.resamples,
         seed: args.seed,
-        rank_by: rank_by(args, &table)?,
+        rank_by: rank_by(args, &table.columns)?,
         settings: settings(args, &metrics, &judges),
     };
     scores.tell(args.output.as_deref(), shell)
@@ -324,8 +339,8 @@ fn settings(args: &Args, metrics: &[Metric], judges: &[Judge]) -> serde_json::Va
 }
 
 /// The column sheets are ranked by.
-fn rank_by(args: &Args, table: &Table) -> Result<usize> {
-    let keys: Vec<&str> = table.columns.iter().map(|column| column.key.as_str()).collect();
+fn rank_by(args: &Args, columns: &[Column]) -> Result<usize> {
+    let keys: Vec<&str> = columns.iter().map(|column| column.key.as_str()).collect();
     match &args.rank_by {
         None => {
             let usual = |name: &&str| keys.iter().position(|key| key == name);
@@ -343,6 +358,9 @@ fn baselines(args: &Args) -> Result<Vec<&'static str>> {
     }
     if args.baselines == ["none"] {
         return Ok(Vec::new());
+    }
+    if args.baselines.iter().any(|name| name == "none") {
+        return Err(Error::setting("--baselines", "'none' stands alone"));
     }
     let known = |name: &String| {
         let found = BASELINES.into_iter().find(|known| known == name).ok_or_else(|| {
@@ -460,7 +478,12 @@ fn truth(args: &Args) -> Result<(Vec<Clip>, Option<Vec<usize>>)> {
     let test = test_block(args, &args.truth)?;
     let shown = Shown::open(&args.truth, |block| block == test)?;
     let clip = |(at, frames)| Clip { name: format!("{at:04}"), path: args.truth.clone(), frames };
-    Ok((shown.clips.into_iter().enumerate().map(clip).collect(), Some(shown.labels)))
+    let mut both: Vec<_> = shown.clips.into_iter().zip(shown.labels).collect();
+    if args.class_order {
+        both.sort_by_key(|(_, label)| *label);
+    }
+    let (clips, labels): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+    Ok((clips.into_iter().enumerate().map(clip).collect(), Some(labels)))
 }
 
 /// The clips that could be learnt from.
@@ -483,7 +506,7 @@ fn class_labels(args: &Args, own: Option<Vec<usize>>, n: usize) -> Result<Option
             }
             labels
         }
-        None if args.class_order => {
+        None if args.class_order && own.is_none() => {
             if !n.is_multiple_of(CLASSES) {
                 let detail = format!("{n} clips are not as many of each of {CLASSES} classes");
                 return Err(Error::setting("--class-order", detail));
@@ -499,12 +522,44 @@ fn class_labels(args: &Args, own: Option<Vec<usize>>, n: usize) -> Result<Option
     Ok(Some(labels))
 }
 
+/// Why a baseline cannot be had from these clips.
+fn hindrance(
+    name: &str,
+    args: &Args,
+    learnt: Option<&Shown>,
+    truth: &[&Frames],
+    labels: Option<&[usize]>,
+) -> Option<Error> {
+    let size = |clip: &Frames| [clip.count, clip.height, clip.width];
+    let like = truth[0];
+    if truth.iter().any(|clip| size(clip) != size(like)) {
+        return Some(Error::format(&args.truth, "holds clips of several sizes"));
+    }
+    if name == "shuffled" {
+        return (truth.len() < 2).then(|| Error::format(&args.truth, "holds one clip, there is no other order"));
+    }
+    let (folder, learnt) = (args.train.as_ref()?, learnt?);
+    let ([n, h, w], [m, y, x]) = (size(&learnt.clips[0]), size(like));
+    if n != m || ((h, w) != (y, x) && !args.resize) {
+        let next = if n == m { "; --resize brings frames to the truth's size" } else { "" };
+        let detail = format!("clips of {n} frames of {w} x {h}, the truth's are {m} of {x} x {y}{next}");
+        return Some(Error::format(folder, detail));
+    }
+    if name != "class-mean" {
+        return None;
+    }
+    let Some(labels) = labels else {
+        return Some(Error::setting("--labels", "is missing: 'class-mean' wants the class of each clip"));
+    };
+    let missing = labels.iter().find(|label| !learnt.labels.contains(label))?;
+    Some(Error::format(folder, format!("holds no clip of class {missing} (from 0) to learn from")))
+}
+
 /// A clip and what the judges see in it.
 type Looked = std::rc::Rc<(Frames, Seen)>;
 
-/// The mean clips, one for each place of the truth.
+/// The mean clips, one for each place of the truth; [`hindrance`] has had its say.
 fn means(
-    args: &Args,
     baselines: &[&'static str],
     learnt: Option<&Shown>,
     truth: &[&Frames],
@@ -512,20 +567,10 @@ fn means(
     scorer: &Scorer,
 ) -> Result<Vec<(&'static str, Vec<Looked>)>> {
     let Some(learnt) = learnt else { return Ok(Vec::new()) };
-    let folder = args.train.as_deref().unwrap_or(Path::new(""));
-    let size = |clip: &Frames| [clip.count, clip.height, clip.width];
     let like = truth[0];
     let look = |of: Vec<&Frames>| -> Result<Looked> {
         let mut mean = clips::mean(of)?;
-        if size(&mean) != size(like) {
-            if mean.count != like.count || !args.resize {
-                let ([n, h, w], [m, y, x]) = (size(&mean), size(like));
-                let detail = format!("clips of {n} frames of {w} x {h}, the truth's are {m} of {x} x {y}");
-                return Err(Error::format(
-                    folder,
-                    format!("{detail}; --resize brings frames to the truth's size"),
-                ));
-            }
+        if [mean.height, mean.width] != [like.height, like.width] {
             mean = clips::resized(&mean, like.height, like.width)?;
         }
         let seen = scorer.see(&mean)?;
@@ -536,23 +581,15 @@ fn means(
         let mean = look(learnt.clips.iter().collect())?;
         found.push((MEAN, vec![mean; truth.len()]));
     }
-    if baselines.contains(&"class-mean") {
-        if let Some(labels) = labels {
-            let mut by_class = std::collections::BTreeMap::new();
-            for &label in labels {
-                if let std::collections::btree_map::Entry::Vacant(place) = by_class.entry(label) {
-                    let of = learnt.clips.iter().zip(&learnt.labels).filter(|(_, known)| **known == label);
-                    let of: Vec<&Frames> = of.map(|(clip, _)| clip).collect();
-                    if of.is_empty() {
-                        return Err(Error::format(folder, format!("holds no clip of class {label}")));
-                    }
-                    place.insert(look(of)?);
-                }
+    if let Some(labels) = labels.filter(|_| baselines.contains(&"class-mean")) {
+        let mut by_class = std::collections::BTreeMap::new();
+        for &label in labels {
+            if let std::collections::btree_map::Entry::Vacant(place) = by_class.entry(label) {
+                let of = learnt.clips.iter().zip(&learnt.labels).filter(|(_, known)| **known == label);
+                place.insert(look(of.map(|(clip, _)| clip).collect())?);
             }
-            found.push((CLASS_MEAN, labels.iter().map(|label| by_class[label].clone()).collect()));
-        } else if !args.baselines.is_empty() {
-            return Err(Error::setting("--labels", "is missing: 'class-mean' wants the class of each clip"));
         }
+        found.push((CLASS_MEAN, labels.iter().map(|label| by_class[label].clone()).collect()));
     }
     Ok(found)
 }

@@ -37,6 +37,9 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         let detail = format!("{}: frames are written as .png", args.output.display());
         return Err(Error::setting("--output", detail));
     }
+    if args.clips == 0 {
+        return Err(Error::setting("--clips", "wanted 1 or more, got 0"));
+    }
     files::refuse_existing(&args.output, args.force)?;
     let first = clips::read(&args.folders[0])?;
     let mut columns = Vec::new();

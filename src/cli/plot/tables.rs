@@ -48,7 +48,14 @@ fn counts_of_csv(path: &Path) -> Result<Counts> {
     let n = table.rows.len();
     let skipped = match table.header.len() {
         columns if columns == n => 0,
-        columns if columns == n + 1 => 1,
+        columns if columns == n + 1 => {
+            let is_number = |cell: &String| cell.trim().parse::<f64>().is_ok();
+            let named = table.rows.iter().zip(&table.header[1..]).all(|(row, name)| row[0] == *name);
+            if table.header.iter().all(is_number) && !named {
+                return Err(table.wrong("has no header, wanted a first line with the names of the classes"));
+            }
+            1
+        }
         columns => {
             let detail = format!(
                 "{n} rows of {columns} cells are no confusion matrix, wanted as many rows as classes"
@@ -236,6 +243,7 @@ mod tests {
             ("a.csv", "a,b\n8,2.5\n1,9\n", "2.5 is no count"),
             ("a.csv", "a,b\n8,\n1,9\n", "NaN is no count"),
             ("a.csv", "a,b,c\n8,2,1\n", "1 rows of 3 cells"),
+            ("a.csv", "8,1,1\n0,9,1\n", "has no header"),
             ("a.json", "{\"counts\": [[8], [1, 9]]}", "row 0 is not 2 counts"),
             ("a.json", "[[8, -2], [1, 9]]", "-2 is no count"),
             ("a.json", "{\"names\": 3}", "\"names\" is no list"),

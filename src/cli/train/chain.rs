@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 const EXAMPLES: &str = "\
 Simulates a data set, makes a table of text embeddings, and trains on blocks 0 to 4 of 7: a classifier of true clips (the
 judge), the VAE, the semantic predictor, the sequence model, the dynamics classifier, the denoiser, first on single
-frames, then on whole clips. Block 5 chooses (the judge learns from its true clips, too), block 6 is looked at by
-`mindreel demo` alone, which runs at the end and whose scores go into OUTPUT/model/manifest.json.
+frames, then on whole clips. Block 5 chooses (the judge learns from its true clips, too). No training learns from
+block 6 (the judge is tested on its true clips): it is for `mindreel demo`, which runs at the end and whose scores go
+into OUTPUT/model/manifest.json.
 
 The settings of each training are those of configs/demo, part of this program; they are written to OUTPUT/configs. Each
 stage is a command of its own, which is told before it runs. What is finished is skipped, so that the same command goes

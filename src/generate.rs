@@ -19,7 +19,7 @@ mod text;
 mod vocabulary;
 
 pub use captions::{Caption, CaptionFolder, CaptionRun, CaptionSettings, Source};
-pub use conditions::{Conditions, by_clip, semantic_input};
+pub use conditions::{Conditions, TEXTS, by_clip, semantic_input};
 pub use denoise::{Guidance, denoise};
 pub use folder::{Folder, Part};
 pub use images::{ImageRun, ImageSettings, Order, too_long};
@@ -61,6 +61,9 @@ pub struct Settings {
     pub frame_rate_fps: f64,
     /// Leave out what the semantic predictor says of the clip.
     pub without_semantic: bool,
+    /// Steer by the semantic predictor's embeddings as they are, where the checkpoint has texts of which the nearest
+    /// would be taken.
+    pub texts_as_predicted: bool,
     /// Start from noise alone, not from predicted latents.
     pub without_seq2seq: bool,
     /// Noise every frame by itself, not by predicted motion.
@@ -88,6 +91,7 @@ impl Default for Settings {
             batch_size: 1,
             frame_rate_fps: 3.0,
             without_semantic: false,
+            texts_as_predicted: false,
             without_seq2seq: false,
             without_dana: false,
             reproduce_original: false,

@@ -92,7 +92,10 @@ fn bench_peaks_tells_rates_and_costs() {
         assert!(peaks[cost].as_f64().is_some_and(|s| s > 0.0), "{cost}: {peaks}");
     }
     let units = &peaks["matrix_flop_per_s"];
-    assert!(units.is_null() || units["best"].as_f64().unwrap() >= units["median"].as_f64().unwrap(), "{units}");
+    assert!(
+        units.is_null() || units["best"].as_f64().unwrap() >= units["median"].as_f64().unwrap(),
+        "{units}"
+    );
     for key in ["mindreel", "command", "date", "cores", "adapter"] {
         assert!(!result[key].is_null(), "{key}: {result}");
     }

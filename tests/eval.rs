@@ -264,7 +264,8 @@ fn planted_mistakes_end_in_one_line() {
 fn sheets_hold_long_clips_and_several_sizes() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    let grey = |height, width| Frames::new(48, height, width, vec![9; 48 * height * width * 3], 24.0).unwrap();
+    let grey =
+        |height, width| Frames::new(48, height, width, vec![9; 48 * height * width * 3], 24.0).unwrap();
     write_clips(&folder.join("truth"), [grey(8, 200), grey(8, 100)]);
     run("eval video --pred truth --truth truth --metrics mse,mse --resamples 10 --output scores", folder);
     for sheet in ["best", "median", "worst", "all"] {
@@ -313,8 +314,10 @@ fn a_clip_classifier_learns_and_judges() {
     assert!((share - 0.025).abs() < 1e-12, "{share}");
     assert!(folder.join("scores/confusion.png").is_file());
     // In the order of classes the truth and its classes move together.
-    let words = "eval video --pred pred --truth sim --train sim --metrics ssim --resamples 50 --baselines class-mean";
-    let [told, ordered] = [words.to_string(), format!("{words} --class-order")].map(|words| run(&words, folder));
+    let words =
+        "eval video --pred pred --truth sim --train sim --metrics ssim --resamples 50 --baselines class-mean";
+    let [told, ordered] =
+        [words.to_string(), format!("{words} --class-order")].map(|words| run(&words, folder));
     let mean = |told: &Value, row: usize| told["rows"][row]["scores"]["ssim"]["mean"].as_f64().unwrap();
     assert!((mean(&told, 1) - mean(&ordered, 1)).abs() < 1e-9, "the mean clip of a class beside its clips");
     assert!((mean(&told, 0) - mean(&ordered, 0)).abs() > 1e-3, "other pairs");

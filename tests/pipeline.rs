@@ -4,6 +4,7 @@
 mod common;
 
 use common::gpu;
+use mindreel::data::TextTable;
 use mindreel::generate::{Clip, Conditions, Folder, Run, Settings};
 use mindreel::gpu::Gpu;
 use mindreel::models::{Config, Halves, UNet, UNetConfig, Vae, VaeConfig, architecture};
@@ -104,6 +105,40 @@ fn every_ablation_and_sampler_runs_and_differs() {
     assert_eq!(pictures(&decode(&gpu, &path, &settings(), &eeg)), made[2]);
     std::fs::remove_dir_all(path.join("semantic")).unwrap();
     assert_eq!(decode(&gpu, &path, &settings(), &eeg).len(), 1);
+}
+
+#[test]
+fn a_checkpoint_with_texts_steers_by_the_nearest() {
+    let Some(gpu) = gpu() else { return };
+    let (folder, eeg) = (model(), eeg(2));
+    let path = folder.path().join("model");
+    let text = |settings: &Settings| {
+        let folder = Folder::open(&path).unwrap();
+        let conditions = Conditions::from_eeg(&gpu, &folder, settings, &eeg)?;
+        let text = conditions.text(&gpu, &[0, 1], false)?;
+        Ok::<_, mindreel::error::Error>((text.shape().to_vec(), text.to_vec()?))
+    };
+    let (shape, raw) = text(&settings()).unwrap();
+    let [tokens, width] = [shape[1], shape[2]];
+    let size = tokens * width;
+    let row = |row: usize| -> Vec<f32> {
+        let of = |at: usize| if row == 7 { 5.0 * raw[at] } else { ((row * 31 + at * 17) % 23) as f32 - 11.0 };
+        (0..size).map(of).collect()
+    };
+    let write = |shape: [usize; 2]| {
+        let values = (0..40).flat_map(row).take(40 * shape[0] * shape[1]).collect();
+        let table = TextTable::new(shape, values, vec![0.0; shape[0] * shape[1]]).unwrap();
+        table.write(path.join("texts.safetensors"), &Default::default()).unwrap();
+    };
+    write([tokens, width]);
+    let (_, near) = text(&settings()).unwrap();
+    assert_eq!(near[..size], row(7), "the text that a prediction points to, in its own length");
+    assert!((0..40).any(|at| near[size..] == row(at)[..]));
+    let as_predicted = Settings { texts_as_predicted: true, ..settings() };
+    assert_eq!(text(&as_predicted).unwrap().1, raw);
+    write([tokens, width / 2]);
+    let error = text(&settings()).unwrap_err().to_string();
+    assert!(error.contains("texts.safetensors: holds texts"), "{error}");
 }
 
 #[test]

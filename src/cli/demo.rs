@@ -60,6 +60,10 @@ pub(super) struct Args {
     #[arg(long)]
     without_semantic: bool,
 
+    /// Steer by predicted embeddings as they are, not by the nearest text
+    #[arg(long)]
+    texts_as_predicted: bool,
+
     /// Start from noise alone, not from predicted latents
     #[arg(long)]
     without_seq2seq: bool,
@@ -68,7 +72,7 @@ pub(super) struct Args {
     #[arg(long)]
     without_dana: bool,
 
-    /// Decode without each of the three in turn, too, as further columns of the table
+    /// Decode without each of the four in turn, too, as further columns of the table
     #[arg(long)]
     ablations: bool,
 
@@ -86,8 +90,9 @@ const JSON_BYTES: u64 = 4 << 20;
 /// The block no training saw.
 const TEST_BLOCK: usize = 6;
 /// Folder, name in the table and flag of each ablation.
-const ABLATIONS: [(&str, &str, &str); 3] = [
+const ABLATIONS: [(&str, &str, &str); 4] = [
     ("without-semantic", "without semantic", "--without-semantic"),
+    ("texts-as-predicted", "texts as predicted", "--texts-as-predicted"),
     ("without-seq2seq", "without seq2seq", "--without-seq2seq"),
     ("without-dana", "without DANA", "--without-dana"),
 ];
@@ -108,6 +113,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     let clips: Vec<String> = picked.iter().map(|at| (TEST_BLOCK * BLOCK_CLIPS + at).to_string()).collect();
     let asked = [
         (args.without_semantic, "--without-semantic"),
+        (args.texts_as_predicted, "--texts-as-predicted"),
         (args.without_seq2seq, "--without-seq2seq"),
         (args.without_dana, "--without-dana"),
     ];

@@ -127,6 +127,11 @@ pub(super) struct Args {
     #[arg(long)]
     without_semantic: bool,
 
+    /// Steer by the semantic predictor's embeddings as they are, not by the nearest text of texts.safetensors, where the
+    /// checkpoint has that
+    #[arg(long)]
+    texts_as_predicted: bool,
+
     /// Start from noise alone, not from predicted latents
     #[arg(long)]
     without_seq2seq: bool,
@@ -153,7 +158,7 @@ pub(super) struct Args {
 }
 
 /// Names a settings file may hold.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     "rate",
     "units",
     "stride",
@@ -171,6 +176,7 @@ const KNOWN: [&str; 23] = [
     "format",
     "dtype",
     "without-semantic",
+    "texts-as-predicted",
     "without-seq2seq",
     "without-dana",
     "reproduce-original",
@@ -315,6 +321,7 @@ fn merge(args: &Args) -> Result<Merged> {
         batch_size: args.batch_size.or(file.size("batch-size")?).unwrap_or(usual.batch_size),
         frame_rate_fps: args.fps.or(file.number("fps")?).unwrap_or(usual.frame_rate_fps),
         without_semantic: args.without_semantic || file.switch("without-semantic")?,
+        texts_as_predicted: args.texts_as_predicted || file.switch("texts-as-predicted")?,
         without_seq2seq: args.without_seq2seq || file.switch("without-seq2seq")?,
         without_dana: args.without_dana || file.switch("without-dana")?,
         reproduce_original: args.reproduce_original || file.switch("reproduce-original")?,
@@ -484,6 +491,7 @@ fn command(args: &Args, merged: &Merged, run: &Run) -> String {
     }
     for (on, name) in [
         (settings.without_semantic, "without-semantic"),
+        (settings.texts_as_predicted, "texts-as-predicted"),
         (settings.without_seq2seq, "without-seq2seq"),
         (settings.without_dana, "without-dana"),
         (settings.reproduce_original, "reproduce-original"),

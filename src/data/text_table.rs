@@ -138,6 +138,15 @@ impl TextTable {
         &self.values[at * size..(at + 1) * size]
     }
 
+    /// The row nearest to an embedding `[tokens, width]` by their cosine, for predictions are shorter than what they
+    /// predict; of equals the first.
+    pub fn nearest(&self, embedding: &[f32]) -> usize {
+        let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
+        let likeness = |row: &[f32]| dot(embedding, row) / dot(row, row).sqrt().max(f64::MIN_POSITIVE);
+        let each: Vec<f64> = self.values.chunks_exact(self.tokens * self.width).map(likeness).collect();
+        (0..each.len()).rev().max_by(|&a, &b| each[a].total_cmp(&each[b])).expect("a table has rows")
+    }
+
     /// The row of a clip (200 · block + clip) that shows a class (from 0).
     ///
     /// Errors: [`Error::Shape`] for a clip beyond the table.
@@ -187,6 +196,19 @@ mod tests {
                 && TextTable::of_words(&[], 8, 0).is_err()
         );
         assert!(TextTable::of_words(&texts(), 0, 0).is_err());
+    }
+
+    #[test]
+    fn the_nearest_text_is_found_from_a_short_and_noisy_prediction() {
+        let table = TextTable::of_words(&texts(), 64, 3).unwrap();
+        // Rows 0 and 1 differ in a word, 0 and 2 in none.
+        for row in [0, 1, 20, 21] {
+            let noisy = |(at, v): (usize, &f32)| 0.2 * (v + ((at * 37 % 11) as f32 - 5.0) * 0.2);
+            let predicted: Vec<f32> = table.row(row).iter().enumerate().map(noisy).collect();
+            assert_eq!(table.nearest(&predicted), row);
+        }
+        assert_eq!(table.nearest(table.row(38)), 20, "of equals the first");
+        assert_eq!(table.nearest(&vec![0.0; 5 * 64]), 0);
     }
 
     #[test]

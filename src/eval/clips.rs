@@ -145,7 +145,8 @@ pub fn at_odds<'a>(predicted: &'a [Clip], truth: &'a [Clip]) -> Option<[&'a str;
         a.iter().any(|name| known.contains(name))
     };
     if !is_shared(&a, &b) {
-        let [x, y] = [&a, &b].map(|names| names.iter().map(|name| last_number(name)).collect::<Option<Vec<_>>>());
+        let [x, y] =
+            [&a, &b].map(|names| names.iter().map(|name| last_number(name)).collect::<Option<Vec<_>>>());
         (a, b) = (x?, y?);
         let apart = |numbers: &[&str]| numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len();
         if !apart(&a) || !apart(&b) || !is_shared(&a, &b) {
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn names_that_tell_of_another_order_are_seen() {
         let clips = |names: &[&str]| -> Vec<Clip> {
-            let clip = |name: &&str| Clip { name: name.to_string(), path: "x".into(), frames: grey(1, 1, 1, 0) };
+            let clip =
+                |name: &&str| Clip { name: name.to_string(), path: "x".into(), frames: grey(1, 1, 1, 0) };
             names.iter().map(clip).collect()
         };
         let odd = |ours: &[&str], theirs: &[&str]| {

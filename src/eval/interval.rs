@@ -71,9 +71,8 @@ impl Resamples {
     /// The clips of a resample.
     fn drawn(&self, nth: usize) -> impl Iterator<Item = usize> {
         let first = self.start.wrapping_add((nth * self.n) as u64);
-        (0..self.n as u64).map(move |at| {
-            ((u128::from(splitmix64(first.wrapping_add(at))) * self.n as u128) >> 64) as usize
-        })
+        (0..self.n as u64)
+            .map(move |at| ((u128::from(splitmix64(first.wrapping_add(at))) * self.n as u128) >> 64) as usize)
     }
 
     /// The same of shares between 0 and 1. Where every clip is wrong, or every one right, resamples cannot tell how

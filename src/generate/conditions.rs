@@ -3,7 +3,7 @@
 
 use super::text::encode_texts;
 use super::{Folder, Part, Settings, Sizes};
-use crate::data::{EegInput, Inputs};
+use crate::data::{EegInput, Inputs, TextTable};
 use crate::diffusion::dana::Motion;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -17,6 +17,8 @@ use crate::tensor::Tensor;
 use crate::weights::{self, Checkpoint, View};
 use std::sync::Arc;
 
+/// Texts that a checkpoint was trained with, as [`TextTable`] reads them.
+pub const TEXTS: &str = "texts.safetensors";
 /// Clips that go through an EEG model at once.
 const BATCH: usize = 16;
 
@@ -59,7 +61,12 @@ impl Conditions {
                 format!("semantic gives [{t}, {w}], the unconditional embedding is [{tokens}, {width}]");
             return Err(Error::format(folder.path(), detail));
         }
-        let text = text.map(|(_, text)| text);
+        let is_raw = settings.texts_as_predicted || settings.reproduce_original;
+        let text = match text {
+            Some((_, text)) if is_raw => Some(text),
+            Some((shape, text)) => Some(nearest_texts(folder, shape, text)?),
+            None => None,
+        };
         Ok(Conditions { n_clips: eeg.n, tokens, width, unconditional, text, latents, motion })
     }
 
@@ -241,6 +248,25 @@ fn embeddings(
     .model;
     let text = by_clip(gpu, &inputs, eeg.n, &|x| model.forward(x))?;
     Ok((config.output_shape, text))
+}
+
+/// Predictions [clips, tokens, width] -> the nearest text of the checkpoint's own table for each, where it has one: a
+/// prediction lies between the texts that it cannot tell apart, where the denoiser has learnt nothing. What is not
+/// finite stays.
+fn nearest_texts(folder: &Folder, [tokens, width]: [usize; 2], mut text: Vec<f32>) -> Result<Vec<f32>> {
+    let Some(path) = folder.file(TEXTS) else { return Ok(text) };
+    let table = TextTable::open(&path)?;
+    if [table.tokens, table.width] != [tokens, width] {
+        let detail =
+            format!("holds texts [{}, {}], semantic gives [{tokens}, {width}]", table.tokens, table.width);
+        return Err(Error::format(&path, detail));
+    }
+    for predicted in text.chunks_exact_mut(tokens * width) {
+        if predicted.iter().all(|v| v.is_finite()) {
+            predicted.copy_from_slice(table.row(table.nearest(predicted)));
+        }
+    }
+    Ok(text)
 }
 
 /// What is cut of a clip for a semantic model; windows follow each other.

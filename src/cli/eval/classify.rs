@@ -313,7 +313,9 @@ fn cells(all: &[Answers], scored: &[Score]) -> Vec<Vec<String>> {
     let cell = |interval: &Interval| {
         format!("{} [{}, {}]", percent(interval.mean), percent(interval.low), percent(interval.high))
     };
-    let head = ["", "n", "classes", "top-1", "chance", "commonest", "top-5", "chance of it", "p"].map(String::from).to_vec();
+    let head = ["", "n", "classes", "top-1", "chance", "commonest", "top-5", "chance of it", "p"]
+        .map(String::from)
+        .to_vec();
     let line = |(answers, score): (&Answers, &Score)| {
         vec![
             answers.name.clone(),

@@ -536,7 +536,8 @@ fn hindrance(
         return Some(Error::format(&args.truth, "holds clips of several sizes"));
     }
     if name == "shuffled" {
-        return (truth.len() < 2).then(|| Error::format(&args.truth, "holds one clip, there is no other order"));
+        return (truth.len() < 2)
+            .then(|| Error::format(&args.truth, "holds one clip, there is no other order"));
     }
     let (folder, learnt) = (args.train.as_ref()?, learnt?);
     let ([n, h, w], [m, y, x]) = (size(&learnt.clips[0]), size(like));

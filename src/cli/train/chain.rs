@@ -4,6 +4,7 @@ use crate::cli::stages::{Stages, line, words};
 use crate::cli::{Shell, manifest};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::generate::TEXTS;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -160,6 +161,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     for (part, run) in [("vae", "vae"), ("unet", "video"), ("classifier", "classifier")] {
         copy_folder(&out(run).join("model"), &model.join(part))?;
     }
+    copy_file(&texts, &model.join(TEXTS))?;
     files::write_json(model.join("scheduler/scheduler_config.json"), &crate::models::scheduler_config())?;
     files::write_json(model.join("model_index.json"), &index(height, width))?;
 
@@ -227,11 +229,14 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).map_err(Error::read(from))? {
         let path = entry.map_err(Error::read(from))?.path();
         let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
-        let target = to.join(name);
-        files::write_atomically(&target, |w| {
-            let mut file = std::fs::File::open(&path).map_err(Error::read(&path))?;
-            std::io::copy(&mut file, w).map(drop).map_err(Error::write(&target))
-        })?;
+        copy_file(&path, &to.join(name))?;
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    files::write_atomically(to, |w| {
+        let mut file = std::fs::File::open(from).map_err(Error::read(from))?;
+        std::io::copy(&mut file, w).map(drop).map_err(Error::write(to))
+    })
 }

@@ -243,7 +243,7 @@ mod tests {
             ("a.csv", "a,b\n8,2.5\n1,9\n", "2.5 is no count"),
             ("a.csv", "a,b\n8,\n1,9\n", "NaN is no count"),
             ("a.csv", "a,b,c\n8,2,1\n", "1 rows of 3 cells"),
-            ("a.csv", "8,1,1\n0,9,1\n", "has no header"),
+            ("a.csv", "8,1,1\n0,9,1\n2,2,6\n", "has no header"),
             ("a.json", "{\"counts\": [[8], [1, 9]]}", "row 0 is not 2 counts"),
             ("a.json", "[[8, -2], [1, 9]]", "-2 is no count"),
             ("a.json", "{\"names\": 3}", "\"names\" is no list"),

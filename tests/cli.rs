@@ -77,9 +77,7 @@ fn a_wrong_call_ends_with_2_in_one_line() {
 
 #[test]
 fn bench_peaks_tells_rates_and_costs() {
-    if gpu().is_none() {
-        return;
-    }
+    let Some(gpu) = gpu() else { return };
     let (code, stdout, stderr) = outcome(mindreel().args(["bench", "peaks", "--json", "--quiet"]));
     assert_eq!((code, stderr.as_str()), (0, ""));
     let result: Value = serde_json::from_str(&stdout).unwrap();
@@ -91,11 +89,7 @@ fn bench_peaks_tells_rates_and_costs() {
     for cost in ["record_s", "encode_s", "dispatch_s", "submission_s"] {
         assert!(peaks[cost].as_f64().is_some_and(|s| s > 0.0), "{cost}: {peaks}");
     }
-    let units = &peaks["matrix_flop_per_s"];
-    assert!(
-        units.is_null() || units["best"].as_f64().unwrap() >= units["median"].as_f64().unwrap(),
-        "{units}"
-    );
+    assert_eq!(peaks["matrix_flop_per_s"].is_null(), gpu.facts().features.matrix_edge.is_none(), "{peaks}");
     for key in ["mindreel", "command", "date", "cores", "adapter"] {
         assert!(!result[key].is_null(), "{key}: {result}");
     }

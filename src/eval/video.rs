@@ -274,11 +274,20 @@ fn asked(questions: &Questions) -> Vec<NWay> {
 
 /// The same by similarity to the clips that were shown, of which there may be fewer than ways.
 fn identifications(questions: &Questions, n_clips: usize) -> Vec<NWay> {
-    let mut ways: Vec<usize> = questions.ways.iter().map(|&n| n.min(n_clips)).collect();
-    let mut told = std::collections::BTreeSet::new();
-    ways.retain(|&n| told.insert(n));
+    let ways = once(questions.ways.iter().map(|&n| n.min(n_clips)));
     let ask = |n| NWay { n, k: 1, trials: questions.trials, positives: Positives::One };
     ways.into_iter().filter(|&n| n > 1).map(ask).collect()
+}
+
+/// Each of them once, where it was first named.
+pub fn once<T: PartialEq>(named: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for one in named {
+        if !kept.contains(&one) {
+            kept.push(one);
+        }
+    }
+    kept
 }
 
 /// What is told of each clip, in the order of the metrics.

@@ -177,12 +177,10 @@ impl Probes {
         let mut best: Option<(f64, Units)> = None;
         for accumulators in [2, 4, 8] {
             let mut units = Units { edge, accumulators, turns: 8 };
-            self.rate_of_units(&units, 1)?; // compiles
-            for _ in 0..3 {
-                let rate = self.rate_of_units(&units, 1)?.best;
-                let turns = f64::from(units.turns) * 0.005 * rate / units.flops();
-                units.turns = turns.clamp(1.0, MAX_TURNS) as u32;
-            }
+            units.turns = turns_for(0.005, units.turns, &|turns| {
+                let units = Units { turns, ..units };
+                Ok(units.flops() / self.rate_of_units(&units, 1)?.best)
+            })?;
             let rate = self.rate_of_units(&units, 3)?.best;
             if best.is_none_or(|(most, _)| rate > most) {
                 best = Some((rate, units));
@@ -220,12 +218,10 @@ impl Probes {
         let target_s = if software { 0.02 } else { 0.005 };
         let mut best: Option<(f64, Fma)> = None;
         for mut form in forms(scalar, software) {
-            self.rate_of(&form, 1)?; // compiles
-            for _ in 0..3 {
-                let rate = self.rate_of(&form, 1)?.best;
-                let turns = f64::from(form.turns) * target_s * rate / form.flops();
-                form.turns = turns.clamp(1.0, MAX_TURNS) as u32;
-            }
+            form.turns = turns_for(target_s, form.turns, &|turns| {
+                let form = Fma { turns, ..form };
+                Ok(form.flops() / self.rate_of(&form, 1)?.best)
+            })?;
             let rate = self.rate_of(&form, 3)?.best;
             if best.is_none_or(|(most, _)| rate > most) {
                 best = Some((rate, form));
@@ -265,6 +261,15 @@ impl Probes {
         let rate = |seconds: f64| amount / seconds.max(1e-9);
         Ok(Rate { best: rate(seconds[0]), median: rate(seconds[seconds.len() / 2]) })
     }
+}
+
+/// Turns that take so long; `seconds` tells how long some take.
+fn turns_for(target_s: f64, mut turns: u32, seconds: &dyn Fn(u32) -> Result<f64>) -> Result<u32> {
+    seconds(turns)?; // compiles
+    for _ in 0..3 {
+        turns = (f64::from(turns) * target_s / seconds(turns)?).clamp(1.0, MAX_TURNS) as u32;
+    }
+    Ok(turns)
 }
 
 /// Forms worth a try.

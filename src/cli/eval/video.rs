@@ -4,7 +4,7 @@ use super::report;
 use crate::cli::progress::Progress;
 use crate::cli::{Float, Shell, stop};
 use crate::error::{Error, Result, none_of};
-use crate::eval::video::{Column, Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table, columns};
+use crate::eval::video::{Column, Metric, Questions, SHUFFLED, Scored, Scorer, Seen, Table, columns, once};
 use crate::eval::{Clip, Confusion, Judge, Shown, check_resamples, clips, judges, labels, pictures};
 use crate::files;
 use crate::media::Frames;
@@ -162,9 +162,8 @@ struct Origin {
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
     check_resamples(args.resamples)?;
-    let mut asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-    let mut told = std::collections::BTreeSet::new();
-    asked.retain(|metric| told.insert(metric.name()));
+    let asked: Vec<Metric> = args.metrics.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    let asked = once(asked);
     let mut baselines = baselines(args)?;
     let controls = controls(&args.control)?;
     let folders = classifiers(args)?;
@@ -245,17 +244,14 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         progress.set(done);
         stop::check(&stopped, "nothing was written")
     };
-    let mut ways = args.ways.clone();
-    let mut told = std::collections::BTreeSet::new();
-    ways.retain(|&n| told.insert(n));
     let questions = Questions {
-        ways,
+        ways: once(args.ways.iter().copied()),
         top_k: args.top_k,
         trials: args.trials,
         reproduce_original: args.reproduce_original,
         seed: args.seed,
     };
-    rank_by(args, &columns(&metrics, &judges, &questions, &shown, labels.as_deref())?)?;
+    let rank_by = rank_by(args, &columns(&metrics, &judges, &questions, &shown, labels.as_deref())?)?;
     let scorer = Scorer::new(&metrics, &judges, questions, shown.clone(), labels.clone(), &mut step)?;
     for origin in &mut origins {
         for clip in &origin.clips {
@@ -309,7 +305,7 @@ pub(super) fn run(args: &Args, shell: &Shell) -> Result<()> {
         confusion: confusion.as_ref(),
         n_resamples: args.resamples,
         seed: args.seed,
-        rank_by: rank_by(args, &table.columns)?,
+        rank_by,
         settings: settings(args, &metrics, &judges),
     };
     scores.tell(args.output.as_deref(), shell)

@@ -32,6 +32,7 @@ struct Params {
     dilation: u32,      // y | x << 16
     count: u32,         // workgroups that have work
     steps: u32,         // of a sum cut along k: turns of the outer loop in one slice
+    stack: u32,         // tiles of rows that are taken before the next columns
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // 1 is B and 2 is A, as their readers declare them.
@@ -39,8 +40,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<c_stored>;  // [m, n]
 @group(0) @binding(5) var<storage, read_write> c: array<c_stored>;   // [m, n]
 
-// The generator says whether there is a bias (1: one row of it, 2: a row for every bias_rows rows) and a RESIDUAL:
-// what a kernel has no use for costs nothing.
+// The generator says whether there is a bias (1: one row of it, 2: a row for every bias_rows rows), a RESIDUAL, and
+// whether C is several matrices, STACKED, each of c_stride vectors of columns: what a kernel has no use for costs
+// nothing.
 
 fn bias_row(row: u32) -> u32 {
     if (BIAS == 1u) {
@@ -51,6 +53,12 @@ fn bias_row(row: u32) -> u32 {
 
 // Four results of a row, the bias added, from a column within C on.
 fn finish(batch: u32, row: u32, column: u32, v: vec4<f32>) {
+    if (STACKED) {
+        let matrix = column / 4u / params.c_stride;
+        let first = params.c_base + matrix * params.c_batch;
+        write(first + row * params.c_stride, column - matrix * params.c_stride * 4u, activation(v));
+        return;
+    }
     write(params.c_base + batch * params.c_batch + row * params.c_stride, column, activation(v));
 }
 

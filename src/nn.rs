@@ -19,6 +19,7 @@ mod norm;
 mod parameters;
 mod patches;
 mod pooled_filters;
+mod projections;
 mod transformer;
 
 pub use attention::{Attention, MultiheadAttention, Past};
@@ -34,4 +35,5 @@ pub use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub use parameters::{Parameters, Training, is_statistic};
 pub use patches::Patches;
 pub use pooled_filters::PooledFilters;
+pub use projections::Projections;
 pub use transformer::TransformerLayer;

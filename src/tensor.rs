@@ -48,6 +48,8 @@ struct Inner {
     shape: Vec<usize>,
     dtype: DType,
     buffer: Arc<Buffer>,
+    /// Where its elements begin in the buffer: a multiple of [`Tensor::ALIGNMENT`].
+    first_byte: u64,
     gpu: Gpu,
     origin: Origin,
 }
@@ -126,6 +128,9 @@ pub fn n_elements(shape: &[usize]) -> Result<usize> {
 }
 
 impl Tensor {
+    /// Bytes on whose multiples a binding may begin on any adapter: WebGPU's largest.
+    pub const ALIGNMENT: u64 = 256;
+
     /// A tensor of undefined content.
     ///
     /// Errors: [`Error::Limit`] when the device cannot hold it.
@@ -142,6 +147,7 @@ impl Tensor {
             shape: shape.to_vec(),
             dtype,
             buffer: Arc::new(buffer.holding(content)),
+            first_byte: 0,
             gpu: gpu.clone(),
             origin: Origin::Constant,
         })))
@@ -174,11 +180,11 @@ impl Tensor {
 
     fn fill(&self, bytes: &[u8]) -> Result<()> {
         let whole = bytes.len() & !3;
-        self.gpu().write(&self.0.buffer, 0, &bytes[..whole])?;
+        self.gpu().write(&self.0.buffer, self.0.first_byte, &bytes[..whole])?;
         if whole < bytes.len() {
             let mut last = [0; 4];
             last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.gpu().write(&self.0.buffer, whole as u64, &last)?;
+            self.gpu().write(&self.0.buffer, self.0.first_byte + whole as u64, &last)?;
         }
         Ok(())
     }
@@ -205,7 +211,8 @@ impl Tensor {
 
     fn read_bytes(&self) -> Result<Vec<u8>> {
         let bytes = self.len() * self.dtype().bytes();
-        let mut read = self.gpu().read(&self.0.buffer, 0, bytes.next_multiple_of(4) as u64)?;
+        let mut read =
+            self.gpu().read(&self.0.buffer, self.0.first_byte, bytes.next_multiple_of(4) as u64)?;
         read.truncate(bytes);
         Ok(read)
     }
@@ -252,26 +259,52 @@ impl Tensor {
         &self.0.gpu
     }
 
-    /// The buffer, for copies between buffers.
+    /// The buffer, for copies between buffers; its elements begin at [`Tensor::first_byte`].
     pub fn buffer(&self) -> &Buffer {
         &self.0.buffer
     }
 
+    /// Where its elements begin in the buffer.
+    pub fn first_byte(&self) -> u64 {
+        self.0.first_byte
+    }
+
     /// All of it, as a shader sees it.
     pub fn binding(&self) -> Binding<'_> {
-        Binding::new(&self.0.buffer, 0, self.bytes())
+        Binding::new(&self.0.buffer, self.0.first_byte, self.bytes())
     }
 
     /// A range of elements, as a shader sees it; its start lies on a multiple of 256 bytes
     /// (as [`Gpu::row_windows`] makes them).
     pub fn window(&self, elements: Range<usize>) -> Binding<'_> {
         let size = self.dtype().bytes();
-        Binding::new(&self.0.buffer, (elements.start * size) as u64, (elements.len() * size) as u64)
+        self.range(elements.start * size, elements.len() * size)
     }
 
     /// A range of bytes, as a shader sees it; its start is a multiple of the device's binding alignment.
     pub(crate) fn range(&self, start: usize, bytes: usize) -> Binding<'_> {
-        Binding::new(&self.0.buffer, start as u64, bytes as u64)
+        Binding::new(&self.0.buffer, self.0.first_byte + start as u64, bytes as u64)
+    }
+
+    /// Parts of equal shape that lie one behind the other, none of them copied: `[parts, shape..]` -> `parts` times
+    /// `[shape..]`. For a fresh output that no gradient is wanted of.
+    ///
+    /// Panics when a part does not begin on a multiple of [`Tensor::ALIGNMENT`] bytes: callers have asked before.
+    pub(crate) fn unstacked(&self) -> Vec<Tensor> {
+        let (parts, shape) = (self.shape()[0], &self.shape()[1..]);
+        let bytes = self.bytes() / parts.max(1) as u64;
+        assert!(bytes.is_multiple_of(Tensor::ALIGNMENT), "{self} has parts that begin anywhere");
+        let part = |index: usize| {
+            Tensor(Arc::new(Inner {
+                shape: shape.to_vec(),
+                dtype: self.dtype(),
+                buffer: self.0.buffer.clone(),
+                first_byte: self.0.first_byte + index as u64 * bytes,
+                gpu: self.0.gpu.clone(),
+                origin: Origin::Constant,
+            }))
+        };
+        (0..parts).map(part).collect()
     }
 
     /// The same elements under another shape.
@@ -286,6 +319,7 @@ impl Tensor {
                 shape: shape.to_vec(),
                 dtype: self.dtype(),
                 buffer: self.0.buffer.clone(),
+                first_byte: self.0.first_byte,
                 gpu: self.0.gpu.clone(),
                 origin,
             }))
@@ -360,6 +394,7 @@ impl Tensor {
             shape: self.0.shape.clone(),
             dtype: self.0.dtype,
             buffer: self.0.buffer.clone(),
+            first_byte: self.0.first_byte,
             gpu: self.0.gpu.clone(),
             origin,
         }))

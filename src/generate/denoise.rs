@@ -113,7 +113,8 @@ impl Repeated<'_> {
         }
         let captured = self.captured.as_ref().expect("made above");
         let copy = |from: &Tensor, to: &Tensor| {
-            gpu.copy(from.buffer(), 0, to.buffer(), 0, from.bytes().next_multiple_of(4))
+            let bytes = from.bytes().next_multiple_of(4);
+            gpu.copy(from.buffer(), from.first_byte(), to.buffer(), to.first_byte(), bytes)
         };
         copy(sample, &captured.sample)?;
         copy(&time, &captured.time)?;

@@ -243,14 +243,13 @@ impl TransformerBlock {
         video: bool,
     ) -> Result<TransformerBlock> {
         let norm = |name: &str| LayerNorm::load(&weights.at(name), channels, 1e-5);
-        let attention =
-            |name: &str, context| Attention::load(&weights.at(name), channels, context, heads, false);
-        let temporal = || Ok::<_, Error>((norm("norm_temp")?, attention("attn_temp", channels)?));
+        let attention = |name: &str| Attention::load(&weights.at(name), channels, heads, false);
+        let temporal = || Ok::<_, Error>((norm("norm_temp")?, attention("attn_temp")?));
         Ok(TransformerBlock {
             norm1: norm("norm1")?,
-            attn1: attention("attn1", channels)?,
+            attn1: attention("attn1")?,
             norm2: norm("norm2")?,
-            attn2: attention("attn2", text)?,
+            attn2: Attention::load_across(&weights.at("attn2"), channels, text, heads)?,
             norm3: norm("norm3")?,
             ff_in: Linear::load(&weights.at("ff.net.0.proj"), channels, 8 * channels)?,
             ff_out: Linear::load(&weights.at("ff.net.2"), 4 * channels, channels)?,

@@ -134,7 +134,7 @@ impl Mid {
         let attention = || {
             let weights = weights.at("attentions.0");
             let norm = GroupNorm::load(&weights.at("group_norm"), config.norm_num_groups, channels, EPS)?;
-            Ok::<_, Error>((norm, Attention::load(&weights, channels, channels, 1, true)?))
+            Ok::<_, Error>((norm, Attention::load(&weights, channels, 1, true)?))
         };
         Ok(Mid {
             resnets: [resnet(0)?, resnet(1)?],

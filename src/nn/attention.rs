@@ -1,46 +1,61 @@
 //! Attention layers: diffusers' (`to_q`, `to_k`, `to_v`, `to_out.0`), PyTorch's (`in_proj_weight`, `out_proj`), and
 //! transformers', where every architecture has names of its own.
 
-use super::{Linear, Weights};
+use super::{Linear, Projections, Weights};
 use crate::error::Result;
 use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
-/// diffusers' attention block: queries from x, keys and values from a context.
+/// diffusers' attention block: queries from x, keys and values from x or from a context.
 pub struct Attention {
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
+    sources: Sources,
     to_out: Linear,
     heads: usize,
 }
 
+/// What is looked at.
+enum Sources {
+    /// x itself: `to_q`, `to_k`, `to_v` of it.
+    Own(Projections<3>),
+    /// A context: `to_q` of x, `to_k` and `to_v` of the context.
+    Context(Linear, Projections<2>),
+}
+
 impl Attention {
-    /// Projections `channels -> channels` for queries, `context -> channels` for keys and values; `bias` says
-    /// whether those three have one (the output always has).
-    pub fn load(
+    /// Of x to itself. All projections are `channels -> channels`; `bias` says whether those to queries, keys and values
+    /// have one (the output always has).
+    pub fn load(weights: &Weights, channels: usize, heads: usize, bias: bool) -> Result<Attention> {
+        let projections = Projections::load(weights, ["to_q", "to_k", "to_v"], channels, channels, bias)?;
+        Attention::over(Sources::Own(projections), weights, channels, heads)
+    }
+
+    /// Of x to a context of another width, without biases but the output's.
+    pub fn load_across(
         weights: &Weights,
         channels: usize,
         context: usize,
         heads: usize,
-        bias: bool,
     ) -> Result<Attention> {
-        let project = |name: &str, inputs| {
-            let load = if bias { Linear::load } else { Linear::load_without_bias };
-            load(&weights.at(name), inputs, channels)
-        };
-        Ok(Attention {
-            to_q: project("to_q", channels)?,
-            to_k: project("to_k", context)?,
-            to_v: project("to_v", context)?,
-            to_out: Linear::load(&weights.at("to_out.0"), channels, channels)?,
-            heads,
-        })
+        let to_q = Linear::load_without_bias(&weights.at("to_q"), channels, channels)?;
+        let projections = Projections::load(weights, ["to_k", "to_v"], context, channels, false)?;
+        Attention::over(Sources::Context(to_q, projections), weights, channels, heads)
     }
 
-    /// x [batch, tokens, channels], context [.., keys, context] -> attention(x) + residual.
+    fn over(sources: Sources, weights: &Weights, channels: usize, heads: usize) -> Result<Attention> {
+        let to_out = Linear::load(&weights.at("to_out.0"), channels, channels)?;
+        Ok(Attention { sources, to_out, heads })
+    }
+
+    /// x [batch, tokens, channels], context [.., keys, context] (read by an attention across only)
+    /// -> attention(x) + residual.
     pub fn forward(&self, x: &Tensor, context: &Tensor, sight: Sight, residual: &Tensor) -> Result<Tensor> {
-        let (q, k, v) = (self.to_q.forward(x)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
+        let [q, k, v] = match &self.sources {
+            Sources::Own(projections) => projections.forward(x)?,
+            Sources::Context(to_q, projections) => {
+                let [k, v] = projections.forward(context)?;
+                [to_q.forward(x)?, k, v]
+            }
+        };
         let seen = q.attention(&k, &v, self.heads, None, sight)?;
         self.to_out.forward_with(&seen, Activation::None, Some(residual))
     }

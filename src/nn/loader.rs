@@ -280,12 +280,8 @@ impl Weights {
                 None => parameters.matrix(&path, [outputs, inputs], rows, self.dtype()),
             };
         }
-        let mut shape = vec![outputs, inputs];
-        if self.in_file(name).is_some_and(|view| view.shape == [outputs, inputs, 1, 1]) {
-            shape.extend([1, 1]);
-        }
         let sizes = [rows.len(), inputs, 1];
-        let view = self.view(name, &shape)?;
+        let view = self.matrix_view(name, [outputs, inputs])?;
         let eight = self.eight && self.shared.precision == Precision::Int8;
         self.source(name, view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
             Some(bytes) if eight => Packed::quantized(self.gpu(), [sizes[0], inputs], kind, bytes),
@@ -293,6 +289,34 @@ impl Weights {
             Some(bytes) => Packed::from_bytes(self.gpu(), sizes, kind, bytes, self.half(name)),
             None => Packed::planned(self.gpu(), sizes, kind, self.half(name)),
         })
+    }
+
+    /// Matrices `[outputs, inputs]` side by side, the first one's outputs first; `None` where they are better apart: they
+    /// learn, or are to be kept in bytes.
+    pub fn stacked(&self, names: &[String], [outputs, inputs]: [usize; 2]) -> Result<Option<Packed>> {
+        if self.shared.parameters.is_some() || (self.eight && self.shared.precision == Precision::Int8) {
+            return Ok(None);
+        }
+        let views = names.iter().map(|name| self.matrix_view(name, [outputs, inputs]));
+        let views: Option<Vec<View>> = views.collect::<Result<_>>()?;
+        let kinds: Vec<_> = names.iter().map(|name| self.in_file(name).map(|view| view.dtype)).collect();
+        let half = names.iter().all(|name| self.half(name));
+        let sizes = [names.len() * outputs, inputs, 1];
+        // Files of one number type are read as they are, others in f32.
+        let kind = kinds[0].and_then(source_type).filter(|_| kinds.iter().all(|kind| *kind == kinds[0]));
+        let packed = match (views, kind) {
+            (None, kind) => Packed::planned(self.gpu(), sizes, kind.unwrap_or(SourceType::F32), half),
+            (Some(views), Some(kind)) => {
+                let bytes = views.iter().map(|view| view.bytes).collect::<Vec<_>>().concat();
+                Packed::from_bytes(self.gpu(), sizes, kind, &bytes, half)
+            }
+            (Some(views), None) => {
+                let widened = views.iter().map(weights::to_f32).collect::<Result<Vec<_>>>()?.concat();
+                let bytes = bytemuck::cast_slice(&widened);
+                Packed::from_bytes(self.gpu(), sizes, SourceType::F32, bytes, half)
+            }
+        };
+        packed.map(Some)
     }
 
     /// Weights of a convolution, `[outputs, channels / groups, kernel y, kernel x]`.
@@ -365,6 +389,13 @@ impl Weights {
             Some(view) if view.shape == shape => Ok(Some(view)),
             _ => Err(Error::weights(checkpoint.path(), format!("no tensor '{path}' of shape {shape:?}"))),
         }
+    }
+
+    /// The same of a matrix, which may stand as a pointwise convolution.
+    fn matrix_view(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Option<View<'_>>> {
+        let pointwise = [outputs, inputs, 1, 1];
+        let is_pointwise = self.in_file(name).is_some_and(|view| view.shape == pointwise);
+        self.view(name, if is_pointwise { &pointwise } else { &pointwise[..2] })
     }
 
     /// Whether a matrix is kept in f16 on the device.

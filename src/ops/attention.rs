@@ -489,7 +489,8 @@ fn texels<const N: usize>(parts: [(&Tensor, &Range<usize>); N]) -> Result<Option
     let copy = |(x, elements): (&Tensor, &Range<usize>)| {
         let (x, texels) = (x.detach().cast(DType::F32)?, elements.len() as u64 / 4);
         let texture = gpu.alloc_texture("attention", Texel::Floats, texels)?;
-        gpu.copy_to_texture(x.buffer(), elements.start as u64 / 4 * TEXEL_BYTES, &texture, 0, texels);
+        let first = x.first_byte() + elements.start as u64 / 4 * TEXEL_BYTES;
+        gpu.copy_to_texture(x.buffer(), first, &texture, 0, texels);
         Ok(texture)
     };
     let textures = parts.map(copy).into_iter().collect::<Result<Vec<_>>>()?;

@@ -70,6 +70,7 @@ params! {
         dilation: u32,
         count: u32,
         steps: u32,
+        stack: u32,
     }
 }
 
@@ -126,6 +127,10 @@ const TEXEL_COUNT: u64 = 1 << 14;
 /// Loop turns of one invocation that a software adapter counts right; see ARCHITECTURE.md.
 const MAX_TURNS: usize = 60_000;
 
+/// Bytes of B that a software adapter's last cache, and the one of a core, hold beside everything else.
+const SHARED_CACHE: u64 = 8 << 20;
+const OWN_CACHE: u64 = 512 << 10;
+
 /// Mark of the kernels: measured choices of others are not used. Raised when a tile, a generated text or a rule changes.
 const KERNELS: &str = "1";
 
@@ -151,6 +156,8 @@ pub(super) struct Product<'a> {
     pub a_stride: usize,
     pub a_offset: usize,
     pub b: &'a Packed,
+    /// [.., m, c_stride]. Columns of B beyond a row of C go on in the next matrix of it: where B is several weights
+    /// side by side, each has a C of its own.
     pub c: &'a Tensor,
     pub c_stride: usize,
     pub c_offset: usize,
@@ -221,8 +228,13 @@ impl Product<'_> {
             return Ok(None);
         }
         let texture = gpu.alloc_texture(self.op, Texel::Floats, texels)?;
-        gpu.copy_to_texture(self.a.buffer(), 0, &texture, 0, texels);
+        gpu.copy_to_texture(self.a.buffer(), self.a.first_byte(), &texture, 0, texels);
         Ok(Some(texture))
+    }
+
+    /// Whether C is several matrices, each of some columns of B.
+    fn is_stacked(&self) -> bool {
+        self.c_stride < self.b.n
     }
 
     /// Rows and channels of A begin on multiples of 4.
@@ -232,7 +244,7 @@ impl Product<'_> {
 
     /// Cuts the rows where A or C is larger than a binding; a texture of A is not bound in ranges.
     fn parts(&self, gpu: &Gpu, texels: bool) -> Result<Vec<Part>> {
-        let limit = gpu.facts().limits.binding_bytes - 512; // room for aligning the start
+        let limit = whole_bytes(gpu);
         let a_size = if texels { 0 } else { self.a.dtype().bytes() };
         let c_size = self.c.dtype().bytes();
         let whole = Part {
@@ -386,6 +398,7 @@ impl Product<'_> {
                 Some(_) => Bias::Grouped,
             },
             residual: self.epilogue.residual.is_some(),
+            stacked: self.is_stacked(),
         };
         let tile = choice.tile;
         let tiles_m = (part.rows as u32).div_ceil(tile.rows());
@@ -432,6 +445,7 @@ impl Product<'_> {
             dilation: pair(image.dilation),
             count: tiles as u32,
             steps: 0,
+            stack: self.stack(tile, segment).min(tiles_m),
         };
         let columns = (segment.n_panels * self.b.panel).min(self.b.n) as u64;
         let (m, k) = ((part.rows * self.batch) as u64, (self.b.taps * self.b.channels) as u64);
@@ -503,6 +517,18 @@ impl Product<'_> {
         })
     }
 
+    /// Tiles of rows that are taken before the next columns. A card takes a handful. A software adapter's core has all
+    /// of B in the cache its neighbours share, and keeps its rows; or holds one panel and goes down the rows; between
+    /// these it takes a handful, too.
+    fn stack(&self, tile: Tile, segment: &Segment) -> u32 {
+        let matrix = segment.bytes() / self.batch as u64;
+        match tile {
+            Tile::Subgroup { .. } if matrix <= SHARED_CACHE => 1,
+            Tile::Subgroup { .. } if matrix / segment.n_panels as u64 > OWN_CACHE => u32::MAX,
+            _ => 8,
+        }
+    }
+
     /// What runs this product on its adapter.
     fn choose(&self) -> Choice {
         let gpu = self.a.gpu();
@@ -529,6 +555,11 @@ impl Product<'_> {
             plain: self.image.is_none() && self.batch == 1,
         }
     }
+}
+
+/// Bytes of A or C up to which a product is not cut into rows: a binding, with room for aligning its start.
+pub(super) fn whole_bytes(gpu: &Gpu) -> u64 {
+    gpu.facts().limits.binding_bytes - 512
 }
 
 /// Tries the matrix units where there are any: weights for them are at hand, products of them may soon be captured.

@@ -204,8 +204,9 @@ impl Tensor {
         let walk = Walk::new(op, &axes, [from_start, to_start, 0])?;
         let (gpu, size) = (self.gpu(), self.dtype().bytes());
         if let Some(bytes) = copied_bytes(&walk, size, y.len()) {
-            let at = |start: usize| (start * size) as u64;
-            return gpu.copy(self.buffer(), at(from_start), y.buffer(), at(to_start), bytes as u64);
+            let at = |x: &Tensor, start: usize| x.first_byte() + (start * size) as u64;
+            let (from, to) = (at(self, from_start), at(y, to_start));
+            return gpu.copy(self.buffer(), from, y.buffer(), to, bytes as u64);
         }
         if let Some(tiles) = walk.in_tiles().filter(|_| size == 4) {
             return self.move_tiles(y, op, tiles);

@@ -25,36 +25,10 @@ impl Tensor {
             return y;
         }
         let _op = self.gpu().op(|| format!("linear {self} {weight}{}", super::with(&epilogue)));
-        let (rows, k) = super::rows_of(self, "linear")?;
-        if k != weight.k() {
-            let detail = format!(
-                "weight [{}, {}] needs {} inputs, x is {:?}",
-                weight.n,
-                weight.k(),
-                weight.k(),
-                self.shape()
-            );
-            return Err(Error::shape("linear", detail));
-        }
-        let mut shape = self.shape().to_vec();
-        *shape.last_mut().expect("rows_of refuses scalars") = weight.n;
+        let (rows, k, shape) = self.rows_for(weight)?;
         gemm::check_epilogue("linear", &epilogue, &shape, self.dtype())?;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
-        let product = Product {
-            op: "linear",
-            a: self,
-            a_stride: k,
-            a_offset: 0,
-            b: weight,
-            c: &y,
-            c_stride: weight.n,
-            c_offset: 0,
-            m: rows,
-            batch: 1,
-            image: None,
-            epilogue,
-        };
-        product.run()?;
+        self.linear_into(weight, epilogue, &y).run()?;
         if !epilogue.learns(self, weight) {
             return Ok(y);
         }
@@ -84,6 +58,78 @@ impl Tensor {
                 wants[2].then(db).transpose()?,
             ])
         }))
+    }
+
+    /// [.., k] -> `parts` times [.., n / parts]: layers that read the same x, their weights `[n, k]` and biases `[n]`
+    /// stacked. One product writes them all; where gradients are wanted, or a part could not begin where bindings may,
+    /// they are cut from a whole.
+    ///
+    /// Errors: as [`Tensor::linear`]; when the parts are not equal.
+    pub fn linear_stacked(
+        &self,
+        weight: &Packed,
+        bias: Option<&Tensor>,
+        parts: usize,
+    ) -> Result<Vec<Tensor>> {
+        if parts == 0 || !weight.n.is_multiple_of(parts) {
+            let detail = format!("{} outputs do not divide into {parts} parts", weight.n);
+            return Err(Error::shape("linear", detail));
+        }
+        let epilogue = Epilogue { bias, ..Epilogue::default() };
+        let (rows, _, mut shape) = self.rows_for(weight)?;
+        let n = weight.n / parts;
+        let bytes = (rows * n * self.dtype().bytes()) as u64;
+        let aligned = n.is_multiple_of(4) && bytes.is_multiple_of(Tensor::ALIGNMENT);
+        // What is larger than a binding is cut into rows, which lie apart here.
+        let fits = self.bytes().max(bytes * parts as u64) <= gemm::whole_bytes(self.gpu());
+        if !aligned || !fits || epilogue.learns(self, weight) {
+            let y = self.linear(weight, epilogue)?;
+            return (0..parts).map(|part| y.narrow(y.rank() - 1, part * n, n)).collect();
+        }
+        let _op = self.gpu().op(|| format!("linear {self} {weight} in {parts}{}", super::with(&epilogue)));
+        gemm::check_epilogue("linear", &epilogue, &shape, self.dtype())?;
+        *shape.last_mut().expect("rows_for refuses scalars") = n;
+        shape.insert(0, parts);
+        let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
+        self.linear_into(weight, epilogue, &y).run()?;
+        Ok(y.unstacked())
+    }
+
+    /// Rows, k, and the shape of the output of a linear layer.
+    fn rows_for(&self, weight: &Packed) -> Result<(usize, usize, Vec<usize>)> {
+        let (rows, k) = super::rows_of(self, "linear")?;
+        if k != weight.k() {
+            let detail = format!(
+                "weight [{}, {}] needs {} inputs, x is {:?}",
+                weight.n,
+                weight.k(),
+                weight.k(),
+                self.shape()
+            );
+            return Err(Error::shape("linear", detail));
+        }
+        let mut shape = self.shape().to_vec();
+        *shape.last_mut().expect("rows_of refuses scalars") = weight.n;
+        Ok((rows, k, shape))
+    }
+
+    /// The product of a linear layer, its sizes checked before.
+    fn linear_into<'a>(&'a self, weight: &'a Packed, epilogue: Epilogue<'a>, y: &'a Tensor) -> Product<'a> {
+        let k = self.dim(0);
+        Product {
+            op: "linear",
+            a: self,
+            a_stride: k,
+            a_offset: 0,
+            b: weight,
+            c: y,
+            c_stride: y.dim(0),
+            c_offset: 0,
+            m: self.len() / k.max(1),
+            batch: 1,
+            image: None,
+            epilogue,
+        }
     }
 
     /// [.., m, k] x [.., k, n] -> [.., m, n]; `transposed` takes the other side as [.., n, k]. Leading axes are
@@ -186,6 +232,7 @@ impl Tensor {
 mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options};
+    use crate::ops::Sight;
     use crate::ops::pack::SourceType;
     use crate::ops::unary::Activation;
     use crate::tensor::DType;
@@ -253,6 +300,78 @@ mod tests {
         {
             check_linear(&gpu, rows, k, n, false);
             check_linear(&gpu, rows, k, n, true);
+        }
+    }
+
+    /// Parts that lie one behind the other in a buffer, against f64; then other ops have to take them for tensors.
+    #[test]
+    fn stacked_layers_match_and_serve_as_tensors() {
+        let tiled = Options { family: Some(crate::gpu::Family::Tiled), ..Default::default() };
+        // [rows, k, n of each, parts]; the last ones begin where no binding may, or have parts that are no vectors.
+        let sizes = [
+            [64, 20, 64, 3],
+            [34, 320, 64, 2],
+            [4, 2600, 96, 3],
+            [70, 8, 320, 5],
+            [3, 12, 20, 3],
+            [2, 5, 7, 2],
+        ];
+        for gpu in [gpu(), gpu_with(tiled)].into_iter().flatten() {
+            for sizes in sizes {
+                check_stacked(&gpu, sizes, DType::F32);
+                check_stacked(&gpu, sizes, DType::F16);
+            }
+            let packed = Packed::from_bytes(&gpu, [8, 4, 1], SourceType::F32, &[0; 128], false).unwrap();
+            let x = Tensor::new(&gpu, &[1, 4], &[0.0f32; 4]).unwrap();
+            assert!(x.linear_stacked(&packed, None, 3).is_err(), "8 outputs are not 3 parts");
+        }
+    }
+
+    fn check_stacked(gpu: &Gpu, [rows, k, n, parts]: [usize; 4], dtype: DType) {
+        let half = dtype == DType::F16;
+        let rounded = |values: Vec<f32>| -> Vec<f32> {
+            let round = |v: f32| if half { half::f16::from_f32(v).to_f32() } else { v };
+            values.into_iter().map(round).collect()
+        };
+        let (x, w) = (rounded(random_from(1, rows * k, 1.0)), rounded(random_from(2, parts * n * k, 1.0)));
+        let bias = random_from(3, parts * n, 1.0);
+        let bytes = bytemuck::cast_slice(&w);
+        let packed = Packed::from_bytes(gpu, [parts * n, k, 1], SourceType::F32, bytes, half).unwrap();
+        let x_gpu = Tensor::new(gpu, &[rows, k], &x).unwrap().cast(dtype).unwrap();
+        let bias_gpu = Tensor::new(gpu, &[parts * n], &bias).unwrap();
+        let got = x_gpu.linear_stacked(&packed, Some(&bias_gpu), parts).unwrap();
+        assert_eq!(got.len(), parts);
+        for (part, got) in got.iter().enumerate() {
+            let what = format!("{rows} x {k} -> {n}, part {part} of {parts}, {dtype}");
+            assert_eq!(got.shape(), [rows, n], "{what}");
+            let want: Vec<f64> = reference(&x, &w[part * n * k..(part + 1) * n * k], k)
+                .iter()
+                .enumerate()
+                .map(|(at, v)| v + f64::from(bias[part * n + at % n]))
+                .collect();
+            let values = got.to_vec().unwrap();
+            let rounding = if half { 1e-3 * (k as f64).sqrt() } else { 0.0 };
+            assert_close(&values, &want, 1e-6 * (k as f64).sqrt() + 2e-6 + rounding, &what);
+            // Elementwise, moved, cut, and as both sides of a product.
+            let own = Tensor::new(gpu, &[rows, n], &values).unwrap().cast(dtype).unwrap();
+            let same = |f: &dyn Fn(&Tensor) -> Result<Tensor>| {
+                assert_eq!(f(got).unwrap().to_vec().unwrap(), f(&own).unwrap().to_vec().unwrap(), "{what}");
+            };
+            same(&|x| x.add(x));
+            same(&|x| x.permute(&[1, 0]));
+            same(&|x| x.narrow(0, 1, rows - 1));
+            same(&|x| Tensor::concat(&[x, x], 0));
+            same(&|x| x.softmax());
+            same(&|x| x.matmul(x, true));
+            same(&|x| {
+                x.reshape(&[1, rows, n])?.attention(
+                    &own.reshape(&[1, rows, n])?,
+                    &x.reshape(&[1, rows, n])?,
+                    1,
+                    None,
+                    Sight::All,
+                )
+            });
         }
     }
 

@@ -219,7 +219,7 @@ impl Walk {
     /// What this walk needs of tensor `t`: from the aligned offset before its start.
     pub(super) fn binding<'a>(&self, x: &'a Tensor, t: usize, cell_bytes: usize) -> Binding<'a> {
         let start = self.starts[t] * cell_bytes;
-        Binding::new(x.buffer(), (start - start % ALIGNMENT) as u64, self.bound_bytes(t, cell_bytes))
+        x.range(start - start % ALIGNMENT, self.bound_bytes(t, cell_bytes) as usize)
     }
 
     /// The shader's parameters, starts counted from the bindings'.
@@ -263,8 +263,8 @@ impl Walk {
     }
 }
 
-/// Bytes every binding's offset is a multiple of; WebGPU's largest, and a multiple of every cell.
-const ALIGNMENT: usize = 256;
+/// Bytes every binding's offset is a multiple of: a multiple of every cell.
+const ALIGNMENT: usize = Tensor::ALIGNMENT as usize;
 
 /// Steps between neighbours along each axis of a contiguous tensor.
 pub(super) fn steps_of(shape: &[usize]) -> Vec<usize> {

@@ -69,6 +69,8 @@ pub(super) struct Form {
     /// Compiled in, too: a software adapter pays for what is not taken.
     pub bias: Bias,
     pub residual: bool,
+    /// C is several matrices, each of as many columns as its rows have.
+    pub stacked: bool,
 }
 
 /// Rows of a bias.
@@ -99,6 +101,7 @@ impl Form {
             | u64::from(self.activation.code()) << 37
             | (self.bias as u64) << 45
             | u64::from(self.residual) << 47
+            | u64::from(self.stacked) << 52
     }
 
     /// The whole text after the prelude.
@@ -125,8 +128,10 @@ impl Form {
             _ if self.split => shaders!("gemm_part").to_string(),
             _ => self.write().to_string(),
         };
-        let epilogue =
-            if self.split { epilogue(Activation::None, Bias::None, false) } else { self.epilogue() };
+        let epilogue = match self.split {
+            true => epilogue(Activation::None, Bias::None, false, false),
+            false => self.epilogue(),
+        };
         let enable =
             if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
         let scaled = if self.read_b == ReadB::Buffer8 { shaders!("gemm_scaled") } else { UNSCALED };
@@ -141,7 +146,7 @@ impl Form {
     }
 
     fn epilogue(self) -> String {
-        epilogue(self.activation, self.bias, self.residual)
+        epilogue(self.activation, self.bias, self.residual, self.stacked)
     }
 
     fn write(self) -> &'static str {
@@ -152,13 +157,14 @@ impl Form {
 /// Sums of columns that have no factors of their own.
 const UNSCALED: &str = "fn scaled(column4: u32, v: vec4<f32>) -> vec4<f32> { return v; }";
 
-/// `BIAS`, `RESIDUAL` and `activation`, with the formulas it needs.
-fn epilogue(activation: Activation, bias: Bias, residual: bool) -> String {
+/// `BIAS`, `RESIDUAL`, `STACKED` and `activation`, with the formulas it needs.
+fn epilogue(activation: Activation, bias: Bias, residual: bool, stacked: bool) -> String {
     let (formulas, call) = match activation {
         Activation::None => ("", "v".to_string()),
         other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
     };
-    let constants = format!("const BIAS = {}u;\nconst RESIDUAL = {residual};", bias as u32);
+    let constants =
+        format!("const BIAS = {}u;\nconst RESIDUAL = {residual};\nconst STACKED = {stacked};", bias as u32);
     format!("{constants}\n{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}")
 }
 
@@ -211,7 +217,8 @@ mod tests {
                         wide_c,
                         activation,
                         bias,
-                        residual: wide_c,
+                        residual: wide_c && read_a != ReadA::Four,
+                        stacked: wide_c && read_a == ReadA::Four,
                     };
                     check(keys, form);
                 }
@@ -228,6 +235,7 @@ mod tests {
                         activation,
                         bias: Bias::None,
                         residual: false,
+                        stacked: false,
                     };
                     check(keys, form);
                 }
@@ -279,6 +287,7 @@ mod tests {
                     activation: Activation::None,
                     bias: Bias::None,
                     residual: false,
+                    stacked: false,
                 };
                 check(&mut keys, form);
             } else {
@@ -301,6 +310,7 @@ mod tests {
                 activation,
                 bias: Bias::Grouped,
                 residual: wide_c,
+                stacked: wide_c,
             };
             for scalar in [Scalar::F32, Scalar::F16] {
                 let variant = Variant { scalar, width: 4, workgroup: 64 };

@@ -23,13 +23,13 @@ impl Form {
         )
     }
 
-    /// Rows first, 8 tiles of them, then columns: what a card's cache holds is used again.
-    pub(super) fn grouped(self) -> &'static str {
-        "    let group_first = within / (8u * strips) * 8u;\n\
-         \x20   let group_rows = min(params.tiles_m - group_first, 8u);\n\
-         \x20   let in_group = within - group_first * strips;\n\
-         \x20   let tile_m = group_first + in_group % group_rows;\n\
-         \x20   let tile_n = in_group / group_rows;\n"
+    /// Rows first, a stack of tiles of them, then columns: what a cache holds is used again.
+    pub(super) fn stacked(self) -> &'static str {
+        "    let stack_first = within / (params.stack * strips) * params.stack;\n\
+         \x20   let stack_rows = min(params.tiles_m - stack_first, params.stack);\n\
+         \x20   let in_stack = within - stack_first * strips;\n\
+         \x20   let tile_m = stack_first + in_stack % stack_rows;\n\
+         \x20   let tile_n = in_stack / stack_rows;\n"
     }
 
     /// The outer loop's range over (tap, block of k), cut into slices where the sum is: `step` to `last`, the tap and

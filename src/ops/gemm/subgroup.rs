@@ -25,12 +25,11 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     line(format!(
         "@compute @workgroup_size({LANES})\n\
          fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
-         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{}\
-         \x20   let tile_m = within % params.tiles_m;\n\
-         \x20   let tile_n = within / params.tiles_m;\n\
+         \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{}{}\
          \x20   let first = tile_m * {rows}u;\n\
          \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + lane;",
         form.place(),
+        form.stacked(),
         4 * panel4,
         panel4 / step
     ));

@@ -57,7 +57,7 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
         rows * pitch,
         depth * columns4,
         form.place(),
-        form.grouped(),
+        form.stacked(),
         4 * panel4,
         form.steps(),
     )

@@ -79,7 +79,7 @@ pub use shallownet::ShallowNet;
 pub use shallownet_encoder::ShallowNetEncoder;
 pub use transformer_presets::transformers;
 pub use tsconv::TsConv;
-pub use unet::{UNet, UNetConfig};
+pub use unet::{TextContext, UNet, UNetConfig};
 pub use vae::{Halves, Vae, VaeConfig};
 pub use videomae::{VideoMae, VideoMaeConfig};
 pub use vit::{Vit, VitConfig};

@@ -22,7 +22,7 @@ mod pooled_filters;
 mod projections;
 mod transformer;
 
-pub use attention::{Attention, MultiheadAttention, Past};
+pub use attention::{Attention, CrossAttention, MultiheadAttention, Past};
 pub use checkpoint::checkpoint;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
@@ -35,5 +35,5 @@ pub use norm::{BatchNorm, GroupNorm, LayerNorm};
 pub use parameters::{Parameters, Training, is_statistic};
 pub use patches::Patches;
 pub use pooled_filters::PooledFilters;
-pub use projections::Projections;
+pub use projections::{Projection, Projections};
 pub use transformer::TransformerLayer;

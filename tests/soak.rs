@@ -107,6 +107,33 @@ fn linear(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
     assert_close(&y, &finish.reference(sums), k, half, &what);
 }
 
+/// Several layers of one x, with widths that go together in one launch (whole vectors, parts that begin where bindings
+/// may) more often than not.
+fn stacked_layers(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
+    let (parts, k) = (draw.size(4), draw.size(200));
+    let (m, n) = match draw.below(4) {
+        0 => (draw.size(300), draw.size(200)),
+        _ => (4 * draw.size(70), 32 * draw.size(6)),
+    };
+    let what = format!("{what}: {parts} x linear [{m}, {k}] x [{n}, {k}] half {half}");
+    let (x, w) = (draw.values(m * k, half), draw.values(parts * n * k, half));
+    let bias = draw.flip().then(|| draw.values(parts * n, false));
+    let bytes = bytemuck::cast_slice(&w);
+    let packed = Packed::from_bytes(gpu, [parts * n, k, 1], SourceType::F32, bytes, half).unwrap();
+    let bias_gpu = bias.as_ref().map(|bias| Tensor::new(gpu, &[bias.len()], bias).unwrap());
+    let all = tensor(gpu, &[m, k], &x, half).linear_stacked(&packed, bias_gpu.as_ref(), parts).unwrap();
+    assert_eq!(all.len(), parts, "{what}");
+    for (part, y) in all.iter().enumerate() {
+        let sum = |row: usize, column: usize| -> f64 {
+            let column = part * n + column;
+            let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * k + i]));
+            products.sum::<f64>() + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]))
+        };
+        let want: Vec<f64> = (0..m * n).map(|at| sum(at / n, at % n)).collect();
+        assert_close(y, &want, k, half, &format!("{what}, part {part}"));
+    }
+}
+
 fn matmul(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
     let (batch, m, k, n) = (draw.size(4), draw.size(90), draw.size(120), draw.size(140));
     let (transposed, shared) = (draw.flip(), draw.below(4) == 0);
@@ -281,6 +308,11 @@ fn soak(op: fn(&Gpu, &mut Draw, bool, &str)) {
 #[test]
 fn linear_layers() {
     soak(linear);
+}
+
+#[test]
+fn layers_of_one_input() {
+    soak(stacked_layers);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::diffusion::{Operand, Plan, Step, Terms};
 use crate::error::Result;
 use crate::gpu::Capture;
-use crate::models::UNet;
+use crate::models::{TextContext, UNet};
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub fn denoise(
     let batch = x.shape()[0] / frames.max(1);
     let mut kept: VecDeque<Tensor> = VecDeque::new();
     let mut remembered: Option<Tensor> = None;
-    let mut model = Repeated { unet, guidance, frames, captured: None };
+    let mut model = Repeated { unet, text: unet.read(guidance.text)?, frames, captured: None };
     for (at, step) in plan.steps().iter().enumerate() {
         let input = x.cast(unet.dtype())?;
         let input = if guided { Tensor::concat(&[&input, &input], 0)? } else { input };
@@ -85,7 +85,7 @@ pub fn denoise(
 /// A UNet at the same shapes over and over: recorded once, then repeated.
 struct Repeated<'a> {
     unet: &'a UNet,
-    guidance: &'a Guidance<'a>,
+    text: TextContext,
     frames: usize,
     captured: Option<Captured>,
 }
@@ -103,12 +103,12 @@ impl Repeated<'_> {
         let like = |x: &Tensor| Tensor::empty(gpu, x.shape(), x.dtype());
         let time = self.unet.embed_times(gpu, times)?;
         if gpu.is_heard() {
-            return self.unet.forward_at(sample, &time, self.guidance.text, self.frames);
+            return self.unet.forward_at(sample, &time, &self.text, self.frames);
         }
         if self.captured.is_none() {
             let (sample, time) = (like(sample)?, like(&time)?);
             let (capture, output) =
-                gpu.capture(|| self.unet.forward_at(&sample, &time, self.guidance.text, self.frames))?;
+                gpu.capture(|| self.unet.forward_at(&sample, &time, &self.text, self.frames))?;
             self.captured = Some(Captured { capture, sample, time, output });
         }
         let captured = self.captured.as_ref().expect("made above");

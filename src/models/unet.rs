@@ -16,10 +16,15 @@ use super::config::Config;
 use super::vae::MOST_LEVELS;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
+use crate::nn::{
+    Attention, Conv2d, CrossAttention, GroupNorm, LayerNorm, Linear, Projection, Projections, Training,
+    Weights, checkpoint,
+};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::{DType, Tensor};
 use serde_json::json;
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Sizes of a UNet, from its `config.json`.
@@ -164,28 +169,51 @@ impl UNetConfig {
     }
 }
 
-/// What every block sees beside its input.
+/// What a text is to the attention layers of a UNet: their keys and values, which are the same in every step.
+pub struct TextContext {
+    /// [batch, tokens, channels]: keys and values of one layer after another.
+    keys: Vec<Tensor>,
+    batch: usize,
+}
+
+/// What a layer sees beside its input.
 struct Seen<'a> {
-    /// Time embedding after SiLU, [batch, time width]; in f32, as the bias of a convolution is.
-    time: &'a Tensor,
-    /// [batch, tokens, width].
-    text: &'a Tensor,
+    /// What the time adds to an image, [batch, channels] in f32, as the bias of a convolution is.
+    shift: &'a Tensor,
+    /// Keys and values of the layer's attentions to the text, in turns.
+    keys: &'a [Tensor],
     frames: usize,
+}
+
+/// Layers that stand in blocks but read the same for all of a UNet, gathered while it loads.
+#[derive(Default)]
+struct Gathered {
+    /// From the time embedding to each resnet.
+    shifts: RefCell<Vec<Projection>>,
+    /// From the text to keys and values of each attention.
+    keys: RefCell<Vec<Projection>>,
 }
 
 /// Two convolutions and a shortcut.
 struct Resnet {
     norm1: GroupNorm,
+    /// Its bias comes with the time.
     conv1: Conv2d,
-    /// Of the time embedding: the bias of `conv1`, with that layer's own.
-    shift: Linear,
+    /// Place of what the time adds among all resnets'.
+    shift: usize,
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
 }
 
 impl Resnet {
-    fn load(weights: &Weights, config: &UNetConfig, inputs: usize, outputs: usize) -> Result<Resnet> {
+    fn load(
+        weights: &Weights,
+        config: &UNetConfig,
+        inputs: usize,
+        outputs: usize,
+        gathered: &Gathered,
+    ) -> Result<Resnet> {
         let norm = |name: &str, channels| {
             GroupNorm::load(&weights.at(name), config.norm_num_groups, channels, config.norm_eps)
         };
@@ -196,12 +224,13 @@ impl Resnet {
             || Conv2d::load(&weights.at("conv_shortcut"), inputs, outputs, [1, 1], Window::padded(0));
         // What the time adds to an image and the convolution's bias are one bias.
         let (conv1, time) = (weights.at("conv1"), weights.at("time_emb_proj"));
-        let matrix = time.matrix("weight", [outputs, config.time_width()])?;
         let bias = time.tensor("bias", &[outputs])?.add(&conv1.tensor("bias", &[outputs])?)?;
+        let mut shifts = gathered.shifts.borrow_mut();
+        shifts.push(Projection { weights: time, outputs, bias: Some(bias) });
         Ok(Resnet {
             norm1: norm("norm1", inputs)?,
             conv1: Conv2d::load_grouped(&conv1, inputs, outputs, [3, 3], 1, Window::padded(1))?,
-            shift: Linear::from_parts(matrix, Some(bias)),
+            shift: shifts.len() - 1,
             norm2: norm("norm2", outputs)?,
             conv2: conv("conv2", outputs)?,
             conv_shortcut: (inputs != outputs).then(shortcut).transpose()?,
@@ -212,7 +241,7 @@ impl Resnet {
     fn forward(&self, x: &Tensor, seen: &Seen) -> Result<Tensor> {
         let batch = x.shape()[0] / seen.frames;
         let h = self.norm1.forward_silu_shared(x, batch)?;
-        let h = self.conv1.forward_shifted(&h, &self.shift.forward(seen.time)?)?;
+        let h = self.conv1.forward_shifted(&h, seen.shift)?;
         let h = self.norm2.forward_silu_shared(&h, batch)?;
         let skip = match &self.conv_shortcut {
             Some(conv) => conv.forward(x)?,
@@ -227,7 +256,7 @@ struct TransformerBlock {
     norm1: LayerNorm,
     attn1: Attention,
     norm2: LayerNorm,
-    attn2: Attention,
+    attn2: CrossAttention,
     norm3: LayerNorm,
     ff_in: Linear,
     ff_out: Linear,
@@ -239,17 +268,23 @@ impl TransformerBlock {
         weights: &Weights,
         channels: usize,
         heads: usize,
-        text: usize,
         video: bool,
+        gathered: &Gathered,
     ) -> Result<TransformerBlock> {
         let norm = |name: &str| LayerNorm::load(&weights.at(name), channels, 1e-5);
         let attention = |name: &str| Attention::load(&weights.at(name), channels, heads, false);
         let temporal = || Ok::<_, Error>((norm("norm_temp")?, attention("attn_temp")?));
+        let attn2 = weights.at("attn2");
+        gathered.keys.borrow_mut().extend(["to_k", "to_v"].map(|name| Projection {
+            weights: attn2.at(name),
+            outputs: channels,
+            bias: None,
+        }));
         Ok(TransformerBlock {
             norm1: norm("norm1")?,
             attn1: attention("attn1")?,
             norm2: norm("norm2")?,
-            attn2: Attention::load_across(&weights.at("attn2"), channels, text, heads)?,
+            attn2: CrossAttention::load(&attn2, channels, heads)?,
             norm3: norm("norm3")?,
             ff_in: Linear::load(&weights.at("ff.net.0.proj"), channels, 8 * channels)?,
             ff_out: Linear::load(&weights.at("ff.net.2"), 4 * channels, channels)?,
@@ -257,19 +292,18 @@ impl TransformerBlock {
         })
     }
 
-    /// [images, pixels, channels] -> the same.
-    fn forward(&self, x: &Tensor, seen: &Seen) -> Result<Tensor> {
-        let frames = seen.frames;
+    /// [images, pixels, channels] -> the same; keys and values of the text.
+    fn forward(&self, x: &Tensor, [k, v]: [&Tensor; 2], frames: usize) -> Result<Tensor> {
         let sight = if frames > 1 { Sight::SparseCausal { frames } } else { Sight::All };
         let h = self.norm1.forward(x)?;
-        let x = self.attn1.forward(&h, &h, sight, x)?;
-        let x = self.attn2.forward(&self.norm2.forward(&x)?, seen.text, Sight::All, &x)?;
+        let x = self.attn1.forward(&h, sight, x)?;
+        let x = self.attn2.forward(&self.norm2.forward(&x)?, k, v, &x)?;
         let h = self.ff_in.forward(&self.norm3.forward(&x)?)?.geglu()?;
         let x = self.ff_out.forward_with(&h, Activation::None, Some(&x))?;
         match &self.temporal {
             Some((norm, attention)) => {
                 let h = norm.forward(&x)?;
-                attention.forward(&h, &h, Sight::Temporal { frames }, &x)
+                attention.forward(&h, Sight::Temporal { frames }, &x)
             }
             None => Ok(x),
         }
@@ -282,21 +316,32 @@ struct Transformer {
     proj_in: Linear,
     transformer_blocks: Vec<TransformerBlock>,
     proj_out: Linear,
+    /// Place of its blocks' keys and values of the text among all blocks'.
+    keys: Range<usize>,
 }
 
 impl Transformer {
-    fn load(weights: &Weights, config: &UNetConfig, level: usize, video: bool) -> Result<Transformer> {
+    fn load(
+        weights: &Weights,
+        config: &UNetConfig,
+        level: usize,
+        video: bool,
+        gathered: &Gathered,
+    ) -> Result<Transformer> {
         let (channels, heads) = (config.block_out_channels[level], config.heads[level]);
         // Heads that do not divide the channels leave the blocks narrower.
         let inner = channels / heads * heads;
         let block = |i| {
             let weights = weights.at(format!("transformer_blocks.{i}"));
-            TransformerBlock::load(&weights, inner, heads, config.cross_attention_dim, video)
+            TransformerBlock::load(&weights, inner, heads, video, gathered)
         };
+        let keys = || gathered.keys.borrow().len();
+        let first = keys();
         Ok(Transformer {
             norm: GroupNorm::load(&weights.at("norm"), config.norm_num_groups, channels, 1e-6)?,
             proj_in: Linear::load(&weights.at("proj_in"), channels, inner)?,
             transformer_blocks: (0..config.transformer_layers[level]).map(block).collect::<Result<_>>()?,
+            keys: first..keys(),
             proj_out: Linear::load(&weights.at("proj_out"), inner, channels)?,
         })
     }
@@ -308,8 +353,8 @@ impl Transformer {
         };
         let pixels = x.reshape(&[images, height * width, channels])?;
         let mut h = self.proj_in.forward(&self.norm.forward(&pixels)?)?;
-        for block in &self.transformer_blocks {
-            h = block.forward(&h, seen)?;
+        for (block, keys) in self.transformer_blocks.iter().zip(seen.keys.chunks_exact(2)) {
+            h = block.forward(&h, [&keys[0], &keys[1]], seen.frames)?;
         }
         self.proj_out.forward_with(&h, Activation::None, Some(&pixels))?.reshape(x.shape())
     }
@@ -338,6 +383,10 @@ pub struct UNet {
     conv_in: Conv2d,
     linear_1: Linear,
     linear_2: Linear,
+    /// Of every resnet, from the time.
+    shifts: Projections,
+    /// Of every attention to the text.
+    keys: Projections,
     down_blocks: Vec<Arc<Block>>,
     /// Its attention follows the first resnet.
     mid_block: Arc<Block>,
@@ -354,11 +403,12 @@ impl UNet {
     pub fn load(weights: &Weights, config: &UNetConfig, video: bool) -> Result<UNet> {
         let channels = &config.block_out_channels;
         let last = channels.len() - 1;
+        let gathered = Gathered::default();
         let resnet = |weights: &Weights, i: usize, inputs, outputs| {
-            Resnet::load(&weights.at(format!("resnets.{i}")), config, inputs, outputs)
+            Resnet::load(&weights.at(format!("resnets.{i}")), config, inputs, outputs, &gathered)
         };
         let transformer = |weights: &Weights, i: usize, level| {
-            Transformer::load(&weights.at(format!("attentions.{i}")), config, level, video)
+            Transformer::load(&weights.at(format!("attentions.{i}")), config, level, video, &gathered)
         };
 
         let mut down_blocks = Vec::new();
@@ -412,8 +462,18 @@ impl UNet {
             }));
         }
 
+        let mid_block = Block {
+            resnets: (0..2)
+                .map(|i| resnet(&mid, i, channels[last], channels[last]))
+                .collect::<Result<_>>()?,
+            attentions: vec![transformer(&mid, 0, last)?],
+            resample: None,
+        };
         let (first, time) = (channels[0], config.time_width());
+        let Gathered { shifts, keys } = gathered;
         Ok(UNet {
+            shifts: Projections::load(&shifts.into_inner(), time)?,
+            keys: Projections::load(&keys.into_inner(), config.cross_attention_dim)?,
             conv_in: Conv2d::load(
                 &weights.at("conv_in"),
                 config.in_channels,
@@ -424,13 +484,7 @@ impl UNet {
             linear_1: Linear::load(&weights.at("time_embedding.linear_1"), first, time)?,
             linear_2: Linear::load(&weights.at("time_embedding.linear_2"), time, time)?,
             down_blocks,
-            mid_block: Arc::new(Block {
-                resnets: (0..2)
-                    .map(|i| resnet(&mid, i, channels[last], channels[last]))
-                    .collect::<Result<_>>()?,
-                attentions: vec![transformer(&mid, 0, last)?],
-                resample: None,
-            }),
+            mid_block: Arc::new(mid_block),
             up_blocks,
             recomputes: None,
             conv_norm_out: GroupNorm::load(
@@ -457,13 +511,25 @@ impl UNet {
         UNet { recomputes: Some(training.cloned()), ..self }
     }
 
-    /// A layer of a block.
-    fn layer(&self, block: &Arc<Block>, index: usize, x: &Tensor, seen: &Seen) -> Result<Tensor> {
-        let Some(training) = &self.recomputes else { return block.layer(index, x, seen) };
-        let (block, frames) = (block.clone(), seen.frames);
-        checkpoint(training.as_ref(), &[x, seen.time, seen.text], move |inputs| {
-            let [x, time, text] = inputs else { unreachable!("as many as were handed over") };
-            block.layer(index, x, &Seen { time, text, frames })
+    /// A layer of a block; `shifts` and `keys` are those of the whole UNet.
+    fn layer(
+        &self,
+        block: &Arc<Block>,
+        index: usize,
+        x: &Tensor,
+        (shifts, keys): (&[Tensor], &[Tensor]),
+        frames: usize,
+    ) -> Result<Tensor> {
+        let shift = &shifts[block.resnets[index].shift];
+        let keys = block.attentions.get(index).map_or(&[][..], |attention| &keys[attention.keys.clone()]);
+        let Some(training) = &self.recomputes else {
+            return block.layer(index, x, &Seen { shift, keys, frames });
+        };
+        let block = block.clone();
+        let inputs: Vec<&Tensor> = [x, shift].into_iter().chain(keys).collect();
+        checkpoint(training.as_ref(), &inputs, move |inputs| {
+            let [x, shift, keys @ ..] = inputs else { unreachable!("as many as were handed over") };
+            block.layer(index, x, &Seen { shift, keys, frames })
         })
     }
 
@@ -488,7 +554,23 @@ impl UNet {
         text: &Tensor,
         frames: usize,
     ) -> Result<Tensor> {
-        self.forward_at(sample, &self.embed_times(sample.gpu(), timesteps)?, text, frames)
+        self.forward_at(sample, &self.embed_times(sample.gpu(), timesteps)?, &self.read(text)?, frames)
+    }
+
+    /// Text `[batch, tokens, cross_attention_dim]` as the attention layers see it: the same in every step.
+    ///
+    /// Errors: another shape.
+    pub fn read(&self, text: &Tensor) -> Result<TextContext> {
+        let width = self.config.cross_attention_dim;
+        match text.shape() {
+            &[batch, tokens, w] if w == width && tokens > 0 => {
+                Ok(TextContext { keys: self.keys.forward(text)?, batch })
+            }
+            other => {
+                let got = format!("wanted text [batch, tokens, {width}], got {other:?}");
+                Err(Error::shape("unet", got))
+            }
+        }
     }
 
     /// Embeddings of times, one per batch item: `[batch, width]`, with the SiLU that every resnet begins with.
@@ -500,11 +582,17 @@ impl UNet {
         self.linear_2.forward_with(&time, Activation::Silu, None)
     }
 
-    /// As [`UNet::forward`], with the times as [`UNet::embed_times`] gives them: what changes from step to step is
-    /// then all in tensors.
+    /// As [`UNet::forward`], with the times as [`UNet::embed_times`] gives them, so that what changes from step to step
+    /// is all in tensors, and the text as [`UNet::read`] does.
     ///
     /// Errors: when the shapes do not go together.
-    pub fn forward_at(&self, sample: &Tensor, time: &Tensor, text: &Tensor, frames: usize) -> Result<Tensor> {
+    pub fn forward_at(
+        &self,
+        sample: &Tensor,
+        time: &Tensor,
+        text: &TextContext,
+        frames: usize,
+    ) -> Result<Tensor> {
         let wrong = |detail: String| Err(Error::shape("unet", detail));
         let &[images, _, _, channels] = sample.shape() else {
             return wrong(format!(
@@ -523,18 +611,17 @@ impl UNet {
                 sample.shape()
             ));
         }
-        let width = self.config.cross_attention_dim;
-        match text.shape() {
-            &[b, tokens, w] if b == batch && w == width && tokens > 0 => {}
-            other => return wrong(format!("wanted text [{batch}, tokens, {width}], got {other:?}")),
+        if text.batch != batch {
+            return wrong(format!("wanted a text for each of {batch} videos, got {}", text.batch));
         }
-        let seen = Seen { time: &time.cast(DType::F32)?, text, frames };
+        let shifts = self.shifts.forward(&time.cast(DType::F32)?)?;
+        let layer = |block, index, x: &Tensor| self.layer(block, index, x, (&shifts, &text.keys), frames);
 
         let mut x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
             for index in 0..block.resnets.len() {
-                x = self.layer(block, index, &x, &seen)?;
+                x = layer(block, index, &x)?;
                 skips.push(x.clone());
             }
             if let Some(conv) = &block.resample {
@@ -543,15 +630,15 @@ impl UNet {
             }
         }
 
-        x = self.layer(&self.mid_block, 0, &x, &seen)?;
-        x = self.layer(&self.mid_block, 1, &x, &seen)?;
+        x = layer(&self.mid_block, 0, &x)?;
+        x = layer(&self.mid_block, 1, &x)?;
 
         for block in &self.up_blocks {
             for index in 0..block.resnets.len() {
                 let skip = skips.pop().expect("every level going down left one skip per resnet going up");
                 let joined = Tensor::concat(&[&x, &skip], 3)?;
                 drop(skip);
-                x = self.layer(block, index, &joined, &seen)?;
+                x = layer(block, index, &joined)?;
             }
             if let Some(conv) = &block.resample {
                 let size = skips.last().expect("a further level follows").shape();

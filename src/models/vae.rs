@@ -150,7 +150,7 @@ impl Mid {
             };
             let pixels = x.reshape(&[batch, height * width, channels])?;
             let h = norm.forward(&pixels)?;
-            x = attention.forward(&h, &h, Sight::All, &pixels)?.reshape(x.shape())?;
+            x = attention.forward(&h, Sight::All, &pixels)?.reshape(x.shape())?;
         }
         self.resnets[1].forward(&x)
     }

@@ -1,62 +1,62 @@
 //! Attention layers: diffusers' (`to_q`, `to_k`, `to_v`, `to_out.0`), PyTorch's (`in_proj_weight`, `out_proj`), and
 //! transformers', where every architecture has names of its own.
 
-use super::{Linear, Projections, Weights};
+use super::{Linear, Projection, Projections, Weights};
 use crate::error::Result;
 use crate::ops::{Activation, Sight};
 use crate::tensor::Tensor;
 
-/// diffusers' attention block: queries from x, keys and values from x or from a context.
+/// diffusers' attention block of x to itself: `to_q`, `to_k`, `to_v`, `to_out.0`.
 pub struct Attention {
-    sources: Sources,
+    projections: Projections,
     to_out: Linear,
     heads: usize,
 }
 
-/// What is looked at.
-enum Sources {
-    /// x itself: `to_q`, `to_k`, `to_v` of it.
-    Own(Projections<3>),
-    /// A context: `to_q` of x, `to_k` and `to_v` of the context.
-    Context(Linear, Projections<2>),
+impl Attention {
+    /// All projections are `channels -> channels`; `bias` says whether those to queries, keys and values have one (the
+    /// output always has).
+    pub fn load(weights: &Weights, channels: usize, heads: usize, bias: bool) -> Result<Attention> {
+        let layer = |name: &str| {
+            let weights = weights.at(name);
+            let bias = bias.then(|| weights.tensor("bias", &[channels])).transpose()?;
+            Ok(Projection { weights, outputs: channels, bias })
+        };
+        let layers: Vec<_> = ["to_q", "to_k", "to_v"].into_iter().map(layer).collect::<Result<_>>()?;
+        let projections = Projections::load(&layers, channels)?;
+        let to_out = Linear::load(&weights.at("to_out.0"), channels, channels)?;
+        Ok(Attention { projections, to_out, heads })
+    }
+
+    /// x [batch, tokens, channels] -> attention(x) + residual.
+    pub fn forward(&self, x: &Tensor, sight: Sight, residual: &Tensor) -> Result<Tensor> {
+        let projected = self.projections.forward(x)?;
+        let [q, k, v] = &projected[..] else { unreachable!("three were loaded") };
+        let seen = q.attention(k, v, self.heads, None, sight)?;
+        self.to_out.forward_with(&seen, Activation::None, Some(residual))
+    }
 }
 
-impl Attention {
-    /// Of x to itself. All projections are `channels -> channels`; `bias` says whether those to queries, keys and values
-    /// have one (the output always has).
-    pub fn load(weights: &Weights, channels: usize, heads: usize, bias: bool) -> Result<Attention> {
-        let projections = Projections::load(weights, ["to_q", "to_k", "to_v"], channels, channels, bias)?;
-        Attention::over(Sources::Own(projections), weights, channels, heads)
+/// diffusers' attention block of x to keys and values that are made elsewhere: `to_q`, `to_out.0`.
+pub struct CrossAttention {
+    to_q: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
+    /// Both projections are `channels -> channels`; that to queries has no bias.
+    pub fn load(weights: &Weights, channels: usize, heads: usize) -> Result<CrossAttention> {
+        Ok(CrossAttention {
+            to_q: Linear::load_without_bias(&weights.at("to_q"), channels, channels)?,
+            to_out: Linear::load(&weights.at("to_out.0"), channels, channels)?,
+            heads,
+        })
     }
 
-    /// Of x to a context of another width, without biases but the output's.
-    pub fn load_across(
-        weights: &Weights,
-        channels: usize,
-        context: usize,
-        heads: usize,
-    ) -> Result<Attention> {
-        let to_q = Linear::load_without_bias(&weights.at("to_q"), channels, channels)?;
-        let projections = Projections::load(weights, ["to_k", "to_v"], context, channels, false)?;
-        Attention::over(Sources::Context(to_q, projections), weights, channels, heads)
-    }
-
-    fn over(sources: Sources, weights: &Weights, channels: usize, heads: usize) -> Result<Attention> {
-        let to_out = Linear::load(&weights.at("to_out.0"), channels, channels)?;
-        Ok(Attention { sources, to_out, heads })
-    }
-
-    /// x [batch, tokens, channels], context [.., keys, context] (read by an attention across only)
-    /// -> attention(x) + residual.
-    pub fn forward(&self, x: &Tensor, context: &Tensor, sight: Sight, residual: &Tensor) -> Result<Tensor> {
-        let [q, k, v] = match &self.sources {
-            Sources::Own(projections) => projections.forward(x)?,
-            Sources::Context(to_q, projections) => {
-                let [k, v] = projections.forward(context)?;
-                [to_q.forward(x)?, k, v]
-            }
-        };
-        let seen = q.attention(&k, &v, self.heads, None, sight)?;
+    /// x [batch, tokens, channels], keys and values [.., keys, channels] -> attention(x) + residual.
+    pub fn forward(&self, x: &Tensor, k: &Tensor, v: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let seen = self.to_q.forward(x)?.attention(k, v, self.heads, None, Sight::All)?;
         self.to_out.forward_with(&seen, Activation::None, Some(residual))
     }
 }

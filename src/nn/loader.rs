@@ -291,29 +291,36 @@ impl Weights {
         })
     }
 
-    /// Matrices `[outputs, inputs]` side by side, the first one's outputs first; `None` where they are better apart: they
-    /// learn, or are to be kept in bytes.
-    pub fn stacked(&self, names: &[String], [outputs, inputs]: [usize; 2]) -> Result<Option<Packed>> {
-        if self.shared.parameters.is_some() || (self.eight && self.shared.precision == Precision::Int8) {
-            return Ok(None);
-        }
-        let views = names.iter().map(|name| self.matrix_view(name, [outputs, inputs]));
-        let views: Option<Vec<View>> = views.collect::<Result<_>>()?;
-        let kinds: Vec<_> = names.iter().map(|name| self.in_file(name).map(|view| view.dtype)).collect();
-        let half = names.iter().all(|name| self.half(name));
-        let sizes = [names.len() * outputs, inputs, 1];
+    /// Matrices `[outputs, inputs]` of one name under several prefixes, side by side, the first one's outputs first;
+    /// `None` where they are better apart: they learn, or are to be kept in bytes.
+    pub fn stacked(
+        sources: &[&Weights],
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Option<Packed>> {
+        let in_bytes = |weights: &Weights| weights.eight && weights.shared.precision == Precision::Int8;
+        let apart = |weights: &&Weights| weights.shared.parameters.is_some() || in_bytes(weights);
+        let Some(first) = sources.first().filter(|_| !sources.iter().any(apart)) else { return Ok(None) };
+        let views = sources.iter().map(|weights| weights.matrix_view(name, [outputs, inputs]));
+        // Every one is asked for before any is found to be there.
+        let views: Vec<Option<View>> = views.collect::<Result<_>>()?;
+        let views: Option<Vec<View>> = views.into_iter().collect();
+        let kind_of = |weights: &Weights| weights.in_file(name).map(|view| view.dtype);
+        let of_one_kind = sources.iter().all(|weights| kind_of(weights) == kind_of(first));
+        let half = sources.iter().all(|weights| weights.half(name));
+        let sizes = [sources.len() * outputs, inputs, 1];
         // Files of one number type are read as they are, others in f32.
-        let kind = kinds[0].and_then(source_type).filter(|_| kinds.iter().all(|kind| *kind == kinds[0]));
+        let kind = kind_of(first).and_then(source_type).filter(|_| of_one_kind);
         let packed = match (views, kind) {
-            (None, kind) => Packed::planned(self.gpu(), sizes, kind.unwrap_or(SourceType::F32), half),
+            (None, kind) => Packed::planned(first.gpu(), sizes, kind.unwrap_or(SourceType::F32), half),
             (Some(views), Some(kind)) => {
                 let bytes = views.iter().map(|view| view.bytes).collect::<Vec<_>>().concat();
-                Packed::from_bytes(self.gpu(), sizes, kind, &bytes, half)
+                Packed::from_bytes(first.gpu(), sizes, kind, &bytes, half)
             }
             (Some(views), None) => {
                 let widened = views.iter().map(weights::to_f32).collect::<Result<Vec<_>>>()?.concat();
                 let bytes = bytemuck::cast_slice(&widened);
-                Packed::from_bytes(self.gpu(), sizes, SourceType::F32, bytes, half)
+                Packed::from_bytes(first.gpu(), sizes, SourceType::F32, bytes, half)
             }
         };
         packed.map(Some)

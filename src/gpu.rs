@@ -192,6 +192,16 @@ impl Gpu {
         Gpu::with(facts, None, None, Arc::default())
     }
 
+    /// A plan of a card with `tiled` kernels, for tests of what is chosen there.
+    #[cfg(test)]
+    pub(crate) fn card_plan() -> Gpu {
+        let mut facts = Gpu::plan().facts().clone();
+        (facts.class, facts.family, facts.cores) = (Class::Discrete, Family::Tiled, 132);
+        facts.features.cheap_texels = false;
+        facts.features.subgroup_size = Some(32);
+        Gpu::with(facts, None, None, Arc::default())
+    }
+
     fn with(facts: Facts, device: Option<Device>, pipelines: Option<Pipelines>, known: Arc<Known>) -> Gpu {
         let state = State {
             pool: Pool::default(),

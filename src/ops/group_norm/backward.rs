@@ -165,18 +165,20 @@ mod tests {
         let x: Vec<f32> =
             random_from(1, shape.iter().product(), 1.7).into_iter().map(|v| v + shift).collect();
         let (w, b) = (random_from(2, channels, 2.0), random_from(3, channels, 1.0));
-        assert_gradients(
-            gpu,
-            &[(&shape, &x), (&[channels], &w), (&[channels], &b)],
-            |inputs| {
-                let [x, w, b] = inputs else { panic!("three") };
-                x.group_norm(groups, w, b, 1e-5, silu)
-            },
-            |values| reference(&values[0], shape, groups, &values[1], &values[2], 1e-5, silu),
-            // sums over thousands of positions in f32; the differences are good to 1e-6
-            if shift == 0.0 { 1e-4 } else { 1e-3 },
-            &format!("{shape:?} / {groups} + {shift} silu {silu}"),
-        );
+        for one_launch in [true, false] {
+            assert_gradients(
+                gpu,
+                &[(&shape, &x), (&[channels], &w), (&[channels], &b)],
+                |inputs| {
+                    let [x, w, b] = inputs else { panic!("three") };
+                    x.group_norm_as(Some(one_launch), groups, w, b, 1e-5, silu)
+                },
+                |values| reference(&values[0], shape, groups, &values[1], &values[2], 1e-5, silu),
+                // sums over thousands of positions in f32; the differences are good to 1e-6
+                if shift == 0.0 { 1e-4 } else { 1e-3 },
+                &format!("{shape:?} / {groups} + {shift} silu {silu}, one launch: {one_launch}"),
+            );
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::config::Config;
 use super::vae::MOST_LEVELS;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{Attention, Conv2d, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
+use crate::nn::{Attention, Conv2d, GeGlu, GroupNorm, LayerNorm, Linear, Training, Weights, checkpoint};
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::{DType, Tensor};
 use serde_json::json;
@@ -229,7 +229,7 @@ struct TransformerBlock {
     norm2: LayerNorm,
     attn2: Attention,
     norm3: LayerNorm,
-    ff_in: Linear,
+    ff_in: GeGlu,
     ff_out: Linear,
     temporal: Option<(LayerNorm, Attention)>,
 }
@@ -252,7 +252,7 @@ impl TransformerBlock {
             norm2: norm("norm2")?,
             attn2: attention("attn2", text)?,
             norm3: norm("norm3")?,
-            ff_in: Linear::load(&weights.at("ff.net.0.proj"), channels, 8 * channels)?,
+            ff_in: GeGlu::load(&weights.at("ff.net.0"), channels, 4 * channels)?,
             ff_out: Linear::load(&weights.at("ff.net.2"), 4 * channels, channels)?,
             temporal: (video && weights.has("attn_temp.to_q.weight")).then(temporal).transpose()?,
         })
@@ -265,7 +265,7 @@ impl TransformerBlock {
         let h = self.norm1.forward(x)?;
         let x = self.attn1.forward(&h, &h, sight, x)?;
         let x = self.attn2.forward(&self.norm2.forward(&x)?, seen.text, Sight::All, &x)?;
-        let h = self.ff_in.forward(&self.norm3.forward(&x)?)?.geglu()?;
+        let h = self.ff_in.forward(&self.norm3.forward(&x)?)?;
         let x = self.ff_out.forward_with(&h, Activation::None, Some(&x))?;
         match &self.temporal {
             Some((norm, attention)) => {

@@ -38,6 +38,9 @@ impl Tensor {
         }
         let mut shape = self.shape().to_vec();
         *shape.last_mut().expect("rows_of refuses scalars") = weight.n;
+        if weight.gated {
+            return Err(Error::shape("linear", "columns of this weight are paired, for linear_geglu alone"));
+        }
         gemm::check_epilogue("linear", &epilogue, &shape, self.dtype())?;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         let product = Product {

@@ -1,6 +1,14 @@
 // Adds the parts of sums that were cut along k, always in the same order, and finishes the results. One invocation
-// makes 4 columns of a row. Here A's strides are those of the parts, tiles_n counts vectors of columns, steps slices.
+// makes 4 columns of a row. Here A's strides are those of the parts, tiles_n counts vectors of C's columns, steps slices.
 @group(0) @binding(1) var<storage, read> parts: array<vec4<f32>>;  // [slices, m, n / 4]
+
+fn sum_of(first: u32) -> vec4<f32> {
+    var v = parts[first];
+    for (var slice = 1u; slice < params.steps; slice++) {
+        v += parts[first + slice * params.a_batch];
+    }
+    return v;
+}
 
 @compute @workgroup_size(WG)
 fn sum(
@@ -13,11 +21,5 @@ fn sum(
         return;
     }
     let row = at / params.tiles_n;
-    let column4 = at - row * params.tiles_n;
-    let first = row * params.a_stride + column4;
-    var v = parts[first];
-    for (var slice = 1u; slice < params.steps; slice++) {
-        v += parts[first + slice * params.a_batch];
-    }
-    store(0u, row, params.panel_first + column4, v);
+    finish_sum(row, at - row * params.tiles_n, row * params.a_stride);
 }

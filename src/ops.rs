@@ -18,6 +18,7 @@ mod group_norm;
 mod guide;
 mod layer_norm;
 mod layout;
+mod linear_geglu;
 mod matmul;
 mod normal;
 mod outer;

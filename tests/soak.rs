@@ -134,6 +134,48 @@ fn stacked_layers(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
     }
 }
 
+fn linear_geglu(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
+    // Widths that values pair in, and some that they do not.
+    let (m, k, n) = (draw.size(300), draw.size(200), draw.size(25) * if draw.below(4) == 0 { 2 } else { 8 });
+    let what = format!("{what}: linear [{m}, {k}] x [{n}, {k}] geglu half {half}");
+    let (x, w) = (draw.values(m * k, half), draw.values(n * k, half));
+    let bias = draw.flip().then(|| draw.values(n, false));
+    let packed = Packed::gated(gpu, [n, k], SourceType::F32, bytemuck::cast_slice(&w), half).unwrap();
+    let bias_gpu = bias.as_ref().map(|bias| Tensor::new(gpu, &[n], bias).unwrap());
+    let y = tensor(gpu, &[m, k], &x, half).linear_geglu(&packed, bias_gpu.as_ref()).unwrap();
+    let sum = |row: usize, column: usize| {
+        let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * k + i]));
+        products.sum::<f64>() + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]))
+    };
+    let results = (0..m * n / 2).map(|at| {
+        let (row, column) = (at / (n / 2), at % (n / 2));
+        let (value, gate) = (sum(row, column), gelu(sum(row, n / 2 + column)));
+        // The errors of both sums, each times the other.
+        (value * gate, 1.0_f64.max(value.abs()).max(gate.abs()))
+    });
+    let (want, sizes): (Vec<f64>, Vec<f64>) = results.unzip();
+    let scaled = |v: Vec<f32>| v.iter().zip(&sizes).map(|(v, size)| v / *size as f32).collect::<Vec<_>>();
+    let got = scaled(y.cast(DType::F32).unwrap().to_vec().unwrap());
+    let want: Vec<f64> = want.iter().zip(&sizes).map(|(v, size)| v / size).collect();
+    // Unpaired widths round values and gates, too.
+    assert_close(&Tensor::new(gpu, &[got.len()], &got).unwrap(), &want, 4 * k, half, &what);
+}
+
+/// v Phi(v), erf by its series; beyond 6 it is v or nothing.
+fn gelu(v: f64) -> f64 {
+    if v.abs() > 6.0 {
+        return v.max(0.0);
+    }
+    let x = v / 2_f64.sqrt();
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-18 * sum.abs() {
+        n += 1.0;
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+    }
+    0.5 * v * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum)
+}
+
 fn matmul(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
     let (batch, m, k, n) = (draw.size(4), draw.size(90), draw.size(120), draw.size(140));
     let (transposed, shared) = (draw.flip(), draw.below(4) == 0);
@@ -313,6 +355,11 @@ fn linear_layers() {
 #[test]
 fn layers_of_one_input() {
     soak(stacked_layers);
+}
+
+#[test]
+fn gated_linear_layers() {
+    soak(linear_geglu);
 }
 
 #[test]

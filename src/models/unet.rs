@@ -17,8 +17,8 @@ use super::vae::MOST_LEVELS;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{
-    Attention, Conv2d, CrossAttention, GroupNorm, LayerNorm, Linear, Projection, Projections, Training,
-    Weights, checkpoint,
+    Attention, Conv2d, CrossAttention, GeGlu, GroupNorm, LayerNorm, Linear, Projection, Projections,
+    Training, Weights, checkpoint,
 };
 use crate::ops::{Activation, Sight, Window};
 use crate::tensor::{DType, Tensor};
@@ -258,7 +258,7 @@ struct TransformerBlock {
     norm2: LayerNorm,
     attn2: CrossAttention,
     norm3: LayerNorm,
-    ff_in: Linear,
+    ff_in: GeGlu,
     ff_out: Linear,
     temporal: Option<(LayerNorm, Attention)>,
 }
@@ -286,7 +286,7 @@ impl TransformerBlock {
             norm2: norm("norm2")?,
             attn2: CrossAttention::load(&attn2, channels, heads)?,
             norm3: norm("norm3")?,
-            ff_in: Linear::load(&weights.at("ff.net.0.proj"), channels, 8 * channels)?,
+            ff_in: GeGlu::load(&weights.at("ff.net.0"), channels, 4 * channels)?,
             ff_out: Linear::load(&weights.at("ff.net.2"), 4 * channels, channels)?,
             temporal: (video && weights.has("attn_temp.to_q.weight")).then(temporal).transpose()?,
         })
@@ -298,7 +298,7 @@ impl TransformerBlock {
         let h = self.norm1.forward(x)?;
         let x = self.attn1.forward(&h, sight, x)?;
         let x = self.attn2.forward(&self.norm2.forward(&x)?, k, v, &x)?;
-        let h = self.ff_in.forward(&self.norm3.forward(&x)?)?.geglu()?;
+        let h = self.ff_in.forward(&self.norm3.forward(&x)?)?;
         let x = self.ff_out.forward_with(&h, Activation::None, Some(&x))?;
         match &self.temporal {
             Some((norm, attention)) => {

@@ -280,14 +280,37 @@ impl Weights {
                 None => parameters.matrix(&path, [outputs, inputs], rows, self.dtype()),
             };
         }
+        self.panels(name, [outputs, inputs], rows, false)
+    }
+
+    /// A matrix `[outputs, inputs]` of values and as many gates, for [`Tensor::linear_geglu`]. Where the model learns, or
+    /// keeps it in bytes, its panels are plain.
+    pub fn gated_matrix(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Packed> {
+        if self.shared.parameters.is_some() {
+            return self.matrix(name, [outputs, inputs]);
+        }
+        self.panels(name, [outputs, inputs], 0..outputs, true)
+    }
+
+    /// Some rows of a matrix in the file.
+    fn panels(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        rows: Range<usize>,
+        gated: bool,
+    ) -> Result<Packed> {
         let sizes = [rows.len(), inputs, 1];
         let view = self.matrix_view(name, [outputs, inputs])?;
         let eight = self.eight && self.shared.precision == Precision::Int8;
+        let (both, gpu, half) = ([rows.len(), inputs], self.gpu(), self.half(name));
         self.source(name, view, rows.start * inputs..rows.end * inputs, |kind, bytes| match bytes {
-            Some(bytes) if eight => Packed::quantized(self.gpu(), [sizes[0], inputs], kind, bytes),
-            None if eight => Packed::planned_int8(self.gpu(), [sizes[0], inputs]),
-            Some(bytes) => Packed::from_bytes(self.gpu(), sizes, kind, bytes, self.half(name)),
-            None => Packed::planned(self.gpu(), sizes, kind, self.half(name)),
+            Some(bytes) if eight => Packed::quantized(gpu, both, kind, bytes),
+            None if eight => Packed::planned_int8(gpu, both),
+            Some(bytes) if gated => Packed::gated(gpu, both, kind, bytes, half),
+            None if gated => Packed::planned_gated(gpu, both, kind, half),
+            Some(bytes) => Packed::from_bytes(gpu, sizes, kind, bytes, half),
+            None => Packed::planned(gpu, sizes, kind, half),
         })
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! C[m, n] = activation(A[m, k] * B[k, n] + bias) + residual
 //! ```
+//! or, where B is gated, values times the gelu of their gates in C[m, n / 2] (see `linear_geglu.rs`).
 //! B lies in panels (see `pack.rs`); A is a matrix or an image's windows, read where it lies. Three families:
 //!
 //! * `tiled`: up to 128 rows by two panels per workgroup, both operands staged in workgroup memory, up to 8 x 8 results
@@ -234,7 +235,7 @@ impl Product<'_> {
 
     /// Whether C is several matrices, each of some columns of B.
     fn is_stacked(&self) -> bool {
-        self.c_stride < self.b.n
+        !self.b.gated && self.c_stride < self.b.n
     }
 
     /// Rows and channels of A begin on multiples of 4.
@@ -399,7 +400,9 @@ impl Product<'_> {
             },
             residual: self.epilogue.residual.is_some(),
             stacked: self.is_stacked(),
+            gated: self.b.gated,
         };
+        let fold = form.fold() as usize;
         let tile = choice.tile;
         let tiles_m = (part.rows as u32).div_ceil(tile.rows());
         let strips = (segment.n_panels as u32).div_ceil(tile.panels(panel));
@@ -417,13 +420,13 @@ impl Product<'_> {
         });
         let params = Params {
             m: part.rows as u32,
-            n: self.b.n as u32,
+            n: (self.b.n / fold) as u32,
             taps: self.b.taps as u32,
             units: self.b.units() as u32,
             channels: self.b.channels as u32,
             tiles_m,
             tiles_n: segment.n_panels as u32,
-            panel_first: (segment.panel_first * self.b.panel / 4) as u32,
+            panel_first: (segment.panel_first * self.b.panel / 4 / fold) as u32,
             a_base: ((a_base + self.a_offset) / unit_a) as u32,
             a_stride: (self.a_stride / unit_a) as u32,
             c_base: ((c_base + self.c_offset) / unit_c) as u32,
@@ -449,9 +452,10 @@ impl Product<'_> {
         };
         let columns = (segment.n_panels * self.b.panel).min(self.b.n) as u64;
         let (m, k) = ((part.rows * self.batch) as u64, (self.b.taps * self.b.channels) as u64);
+        let written = m * columns / fold as u64 * c_size as u64;
         let work = Work {
             flops: 2 * m * k * columns,
-            bytes: (part.a_elements.len() * a_size) as u64 + segment.bytes() + m * columns * c_size as u64,
+            bytes: (part.a_elements.len() * a_size) as u64 + segment.bytes() + written,
         };
         let variant = Variant { scalar: self.a.scalar(self.op)?, width: 4, workgroup: tile.workgroup() };
         let text = || form.text();
@@ -497,6 +501,7 @@ impl Product<'_> {
             groups: gpu.grid(self.op, groups)?,
             work: Work { bytes: work.bytes + parts.bytes(), ..work },
         })?;
+        let vectors = vectors / fold;
         let count = part.rows * vectors;
         let sum = Params {
             a_stride: (width / 4) as u32,
@@ -513,7 +518,7 @@ impl Product<'_> {
             inputs: &[parts.binding(), parts.binding(), bias, residual],
             outputs: &[c],
             groups: gpu.grid(self.op, (count as u64).div_ceil(u64::from(variant.workgroup)))?,
-            work: Work { flops: 0, bytes: parts.bytes() + m * columns * c_size as u64 },
+            work: Work { flops: 0, bytes: parts.bytes() + written },
         })
     }
 
@@ -553,6 +558,7 @@ impl Product<'_> {
             wide: self.is_wide_a(),
             sixteens: every(16),
             plain: self.image.is_none() && self.batch == 1,
+            gated: self.b.gated,
         }
     }
 }
@@ -728,6 +734,7 @@ mod tests {
                     wide: false,
                     sixteens: false,
                     plain: false,
+                    gated: false,
                 };
                 let choice = Choice { tile, slices: if n_run == 0 { 1 } else { 3 } };
                 if n_run == 2 || !shape.fits(checked.facts(), choice) {
@@ -741,6 +748,71 @@ mod tests {
                 assert!(got == same, "{what}: run-time checks change bits");
             }
             assert!(n_run > 0, "{tile} was not run");
+        }
+    }
+
+    /// Values and their gates through a choice: the results and the reference.
+    fn gated(gpu: &Gpu, [m, k, n]: [usize; 3], half: bool, choice: Choice) -> (Vec<f32>, Vec<f64>) {
+        let whole = |seed, count| -> Vec<f32> {
+            random_from(seed, count, 1.0).into_iter().map(|v| half::f16::from_f32(v).to_f32()).collect()
+        };
+        let (x, w, bias) = (whole(1, m * k), whole(2, n * k), random_from(3, n, 1.0));
+        let dtype = if half { DType::F16 } else { DType::F32 };
+        let b = Packed::gated(gpu, [n, k], SourceType::F32, bytemuck::cast_slice(&w), half).unwrap();
+        let c = Tensor::empty(gpu, &[m, n / 2], dtype).unwrap();
+        let product = Product {
+            op: "test",
+            a: &Tensor::new(gpu, &[m, k], &x).unwrap().cast(dtype).unwrap(),
+            a_stride: k,
+            a_offset: 0,
+            b: &b,
+            c: &c,
+            c_stride: n / 2,
+            c_offset: 0,
+            m,
+            batch: 1,
+            image: None,
+            epilogue: Epilogue { bias: Some(&Tensor::new(gpu, &[n], &bias).unwrap()), ..Epilogue::default() },
+        };
+        product.run_as(choice).unwrap();
+        let sum = |row: usize, column: usize| {
+            let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * k + i]));
+            products.sum::<f64>() + f64::from(bias[column])
+        };
+        // erf by its series; gates beyond 6 are their gelu.
+        let gelu = |v: f64| {
+            let x = v / 2_f64.sqrt();
+            let (mut term, mut erf) = (x, x);
+            for n in 1..200 {
+                term *= -x * x / f64::from(n);
+                erf += term / f64::from(2 * n + 1);
+            }
+            let erf = if v.abs() > 6.0 { v.signum() } else { erf * 2.0 / std::f64::consts::PI.sqrt() };
+            0.5 * v * (1.0 + erf)
+        };
+        let at = (0..m).flat_map(|row| (0..n / 2).map(move |column| (row, column)));
+        let want = at.map(|(row, column)| sum(row, column) * gelu(sum(row, n / 2 + column))).collect();
+        (c.cast(DType::F32).unwrap().to_vec().unwrap(), want)
+    }
+
+    #[test]
+    fn gates_meet_their_values_in_every_tile_cut_or_not() {
+        let (Some(checked), Some(bare)) = (plain(Checks::All), plain(Checks::None)) else { return };
+        let few = [1, 4, 8].map(|rows| Tile::Few { rows });
+        let gated_tiles = TILED.iter().filter(|tile| tile.each[1] == 8);
+        for tile in few.into_iter().chain(gated_tiles.map(|&tile| Tile::Tiled(tile))) {
+            let half = matches!(tile, Tile::Tiled(tile) if tile.half);
+            if half && !checked.facts().features.f16 {
+                continue;
+            }
+            for slices in [1, 3] {
+                let m = if let Tile::Few { rows } = tile { rows as usize } else { 67 };
+                let (sizes, choice) = ([m, 132, 200], Choice { tile, slices });
+                let (got, want) = gated(&checked, sizes, half, choice);
+                assert_close(&got, &want, if half { 2e-3 } else { 2e-5 }, &choice.to_string());
+                let same = gated(&bare, sizes, half, choice).0;
+                assert!(got == same, "{choice}: run-time checks change bits");
+            }
         }
     }
 
@@ -761,6 +833,11 @@ mod tests {
                     let (got, want) = case.run(&gpu, choice);
                     assert_close(&got, &want, 4e-3, &choice.to_string());
                 }
+            }
+            for slices in [1, 3] {
+                let choice = Choice { tile: Tile::Matrix(tile), slices };
+                let (got, want) = gated(&gpu, [if fits { 133 } else { 64 }, 112, 200], true, choice);
+                assert_close(&got, &want, 4e-3, &format!("{choice}, gated"));
             }
         }
     }

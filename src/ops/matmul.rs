@@ -26,6 +26,9 @@ impl Tensor {
         }
         let _op = self.gpu().op(|| format!("linear {self} {weight}{}", super::with(&epilogue)));
         let (rows, k, shape) = self.rows_for(weight)?;
+        if weight.gated {
+            return Err(Error::shape("linear", "columns of this weight are paired, for linear_geglu alone"));
+        }
         gemm::check_epilogue("linear", &epilogue, &shape, self.dtype())?;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
         self.linear_into(weight, epilogue, &y).run()?;

@@ -2,6 +2,7 @@
 //! loop walks memory in a straight line. Packed once when loaded; kept in a texture where texels are cheaper to read.
 
 use super::gemm::{self, ReadB};
+use super::linear_geglu::paired;
 use super::{common, params, shaders};
 use crate::error::{Error, Result};
 use crate::gpu::{
@@ -65,6 +66,8 @@ pub struct Packed {
     pub(super) channels: usize,
     pub(super) panel: usize,
     pub(super) read: ReadB,
+    /// Columns are values and gates by turns, four of each; see `linear_geglu.rs`.
+    pub(super) gated: bool,
     /// The tensor these panels were made from, where its gradient is wanted.
     pub(super) parameter: Option<Tensor>,
 }
@@ -157,20 +160,21 @@ impl Packed {
         bytes: &[u8],
         half: bool,
     ) -> Result<Packed> {
-        Packed::from_source(gpu, sizes, kind, Some(bytes), half)
+        Packed::from_source(gpu, sizes, kind, Some(bytes), half, false)
     }
 
     /// The same of bytes that are not there, for a plan: what packing holds for a while is counted, too.
     pub fn planned(gpu: &Gpu, sizes: [usize; 3], kind: SourceType, half: bool) -> Result<Packed> {
-        Packed::from_source(gpu, sizes, kind, None, half)
+        Packed::from_source(gpu, sizes, kind, None, half, false)
     }
 
-    fn from_source(
+    pub(super) fn from_source(
         gpu: &Gpu,
         [n, channels, taps]: [usize; 3],
         kind: SourceType,
         bytes: Option<&[u8]>,
         half: bool,
+        gated: bool,
     ) -> Result<Packed> {
         let row = channels * taps;
         if let Some(bytes) = bytes
@@ -181,7 +185,7 @@ impl Packed {
         }
         let _op = gpu.op(|| format!("pack [{n}, {channels}, {taps}] {kind:?}"));
         let stored = Stored::halved(half);
-        let packed = Packed::new(gpu, [n, channels, taps], stored, 1, true)?;
+        let packed = Packed { gated, ..Packed::new(gpu, [n, channels, taps], stored, 1, true)? };
         let strides = Strides { n: row, tap: 1, channel: taps, batch: 0 };
         // Pieces end on panels, and on words (an odd panel of f16 rows is still even: panels are even).
         let row_bytes = row * kind.bytes();
@@ -195,6 +199,7 @@ impl Packed {
                 let columns = first * packed.panel..((first + panels) * packed.panel).min(n);
                 let source = columns.start * row_bytes..columns.end * row_bytes;
                 let staged = match bytes {
+                    Some(bytes) if gated => stage(gpu, &paired(bytes, columns, row_bytes))?,
                     Some(bytes) => stage(gpu, &bytes[source])?,
                     None => Tensor::empty(gpu, &[source.len().div_ceil(4)], DType::U32)?,
                 };
@@ -394,6 +399,7 @@ impl Packed {
             channels,
             panel,
             read,
+            gated: false,
             parameter: None,
         };
         let mut segments = Vec::new();
@@ -415,6 +421,11 @@ impl Packed {
         }
         packed.segments = segments.into();
         Ok(packed)
+    }
+
+    /// The same panels as those of a plain weight, whose columns stand in pairs.
+    pub(super) fn ungated(&self) -> Packed {
+        Packed { gated: false, ..self.clone() }
     }
 
     /// Channels of a tap in units of 4, rounded up.

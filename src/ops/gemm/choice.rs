@@ -22,6 +22,8 @@ pub(super) struct Shape {
     pub sixteens: bool,
     /// A is a matrix and C of this launch not cut: whole tiles of it can be read without staging.
     pub plain: bool,
+    /// Values and their gates: both have to meet in one invocation.
+    pub gated: bool,
 }
 
 /// What runs a product.
@@ -65,7 +67,8 @@ impl Shape {
             (true, true) => "f16",
         };
         let batch = if self.batch > 1 { " batch" } else { "" };
-        format!("gemm m{} n{} k{} {kind}{batch}", size(self.m), size(self.n), size(self.k))
+        let gated = if self.gated { " gated" } else { "" };
+        format!("gemm m{} n{} k{} {kind}{batch}{gated}", size(self.m), size(self.n), size(self.k))
     }
 
     fn tiles(&self, tile: Tile) -> usize {
@@ -91,7 +94,11 @@ impl Shape {
         let shape = match tile {
             Tile::Subgroup { .. } => facts.family == Family::Subgroup,
             Tile::Few { rows } => self.m <= rows as usize,
-            Tile::Tiled(tile) => (tile.columns == 32) == (self.panel == 32) && (self.half || !tile.half),
+            Tile::Tiled(tile) => {
+                (tile.columns == 32) == (self.panel == 32)
+                    && (self.half || !tile.half)
+                    && (!self.gated || tile.each[1] == 8)
+            }
             Tile::Matrix(tile) => {
                 facts.features.matrix_edge == Some(tile.edge)
                     && self.half
@@ -243,7 +250,7 @@ mod tests {
 
     fn shape(m: usize, n: usize, k: usize, half: bool) -> Shape {
         let panel = if n <= 32 { 32 } else { 64 };
-        Shape { m, n, k, batch: 1, panel, half, wide: true, sixteens: true, plain: true }
+        Shape { m, n, k, batch: 1, panel, half, wide: true, sixteens: true, plain: true, gated: false }
     }
 
     fn trial(staged: bool, direct: bool) -> Trial {
@@ -288,11 +295,13 @@ mod tests {
             for n in [1, 33, 320, 5000] {
                 for k in [1, 77, 4096] {
                     for half in [false, true] {
-                        let shape = shape(m, n, k, half);
-                        let choice = choose(&least, None, None, &shape);
-                        assert!(shape.fits(&least, choice), "{shape:?}: {choice}");
-                        let tried = candidates(&least, None, &shape);
-                        assert!(tried.len() <= 8 && tried[0] == choice);
+                        let plain = shape(m, n, k, half);
+                        for shape in [plain, Shape { panel: 64, gated: true, ..plain }] {
+                            let choice = choose(&least, None, None, &shape);
+                            assert!(shape.fits(&least, choice), "{shape:?}: {choice}");
+                            let tried = candidates(&least, None, &shape);
+                            assert!(tried.len() <= 8 && tried[0] == choice);
+                        }
                     }
                 }
             }
@@ -308,5 +317,7 @@ mod tests {
         let rule = choose(&facts, None, None, &shape);
         assert_eq!(choose(&facts, None, Some("matrix 128x128 64x64 16 staged, slices 1"), &shape), rule);
         assert_eq!(shape.bucket(), "gemm m1024 n1024 k1024 f32");
+        let gated = Shape { gated: true, ..shape };
+        assert_eq!(gated.bucket(), "gemm m1024 n1024 k1024 f32 gated");
     }
 }

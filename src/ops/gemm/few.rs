@@ -18,6 +18,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     let panel4 = form.panel / 4;
     let along_k = LANES / panel4;
     let at_once = rows.min(ROWS_AT_ONCE);
+    let fold = form.fold();
     let mut w = String::new();
     write!(
         w,
@@ -67,7 +68,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     }
     line(form.next_step(&places));
     line("    }".into());
-    line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + column;"));
+    line(format!("    let column4 = params.panel_first + tile_n * {}u + column;", panel4 / fold));
     for round in 0..rows / at_once {
         if round > 0 {
             line("    workgroupBarrier();".into());
@@ -75,18 +76,21 @@ pub(super) fn product(form: Form, rows: u32) -> String {
         for r in 0..at_once {
             line(format!("    sums[{}u + lane] = c{};", r * LANES, round * at_once + r));
         }
-        // One invocation per result walks the sums along k.
-        line(format!(
-            "    workgroupBarrier();\n\
-             \x20   if (k_lane < {at_once}u) {{\n\
-             \x20       var sum = vec4<f32>();\n\
-             \x20       for (var i = 0u; i < {along_k}u; i++) {{\n\
-             \x20           sum += sums[k_lane * {LANES}u + i * {panel4}u + column];\n\
-             \x20       }}\n\
-             \x20       store(to, first + {}u + k_lane, column4, sum);\n\
-             \x20   }}",
-            round * at_once
-        ));
+        // One invocation per result walks the sums along k, and then those of its gate.
+        let names = if form.gated { vec!["value", "gate"] } else { vec!["sum"] };
+        line("    workgroupBarrier();".into());
+        line(format!("    if (k_lane < {at_once}u && column < {}u) {{", panel4 / fold));
+        for (at, name) in names.iter().enumerate() {
+            line(format!(
+                "        var {name} = vec4<f32>();\n\
+                 \x20       for (var i = 0u; i < {along_k}u; i++) {{\n\
+                 \x20           {name} += sums[k_lane * {LANES}u + i * {panel4}u + column * {fold}u + {at}u];\n\
+                 \x20       }}"
+            ));
+        }
+        let (store, names) = (form.store(), names.join(", "));
+        line(format!("        {store}(to, first + {}u + k_lane, column4, {names});", round * at_once));
+        line("    }".into());
     }
     line("}".into());
     w

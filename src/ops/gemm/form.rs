@@ -71,6 +71,8 @@ pub(super) struct Form {
     pub residual: bool,
     /// C is several matrices, each of as many columns as its rows have.
     pub stacked: bool,
+    /// Columns of B are values and gates by turns, four of each; C has half as many.
+    pub gated: bool,
 }
 
 /// Rows of a bias.
@@ -102,6 +104,7 @@ impl Form {
             | (self.bias as u64) << 45
             | u64::from(self.residual) << 47
             | u64::from(self.stacked) << 52
+            | u64::from(self.gated) << 53
     }
 
     /// The whole text after the prelude.
@@ -115,23 +118,32 @@ impl Form {
             Reader::Rows => shaders!("gemm_rows"),
             Reader::Image => shaders!("gemm_image"),
         };
+        // Parts of sums leave in the order of B's columns, as they are.
+        let form = match self.split {
+            true => Form {
+                activation: Activation::None,
+                bias: Bias::None,
+                residual: false,
+                stacked: false,
+                gated: false,
+                ..self
+            },
+            false => self,
+        };
         let (reads, product) = match self.tile {
             Tile::Subgroup { rows } => {
-                (read_a.to_string() + self.read_b.text(), subgroup::product(self, rows))
+                (read_a.to_string() + self.read_b.text(), subgroup::product(form, rows))
             }
-            Tile::Few { rows } => (read_a.to_string() + self.read_b.text(), few::product(self, rows)),
-            Tile::Tiled(tile) => (read_a.to_string() + self.read_b.text(), tiled::product(self, tile)),
-            Tile::Matrix(tile) => (matrix::readers(tile), matrix::product(self, tile)),
+            Tile::Few { rows } => (read_a.to_string() + self.read_b.text(), few::product(form, rows)),
+            Tile::Tiled(tile) => (read_a.to_string() + self.read_b.text(), tiled::product(form, tile)),
+            Tile::Matrix(tile) => (matrix::readers(tile), matrix::product(form, tile)),
         };
         let finish = match self.tile {
             Tile::Matrix(tile) if tile.load == Load::Direct => matrix::direct_writer().to_string(),
             _ if self.split => shaders!("gemm_part").to_string(),
             _ => self.write().to_string(),
         };
-        let epilogue = match self.split {
-            true => epilogue(Activation::None, Bias::None, false, false),
-            false => self.epilogue(),
-        };
+        let epilogue = form.epilogue();
         let enable =
             if matches!(self.tile, Tile::Matrix(_)) { "enable wgpu_cooperative_matrix;" } else { "" };
         let scaled = if self.read_b == ReadB::Buffer8 { shaders!("gemm_scaled") } else { UNSCALED };
@@ -141,12 +153,36 @@ impl Form {
 
     /// The kernel that adds the parts of sums and finishes results as an uncut one would.
     pub(super) fn sum_text(self) -> String {
-        [shaders!("gemm"), &self.epilogue(), UNSCALED, self.write(), common::INDEX, shaders!("gemm_sum")]
-            .join("\n")
+        let results = if self.gated { SUM_PAIR } else { SUM_ONE };
+        let sum = [results, shaders!("gemm_sum")].concat();
+        [shaders!("gemm"), &self.epilogue(), UNSCALED, self.write(), common::INDEX, &sum].join("\n")
     }
 
+    /// What takes the results of a row: sums, or values and their gates.
+    pub(super) fn store(self) -> &'static str {
+        if self.gated { "store_gated" } else { "store" }
+    }
+
+    /// Columns of B that make one of C.
+    pub(super) fn fold(self) -> u32 {
+        if self.gated { 2 } else { 1 }
+    }
+
+    /// `BIAS`, `RESIDUAL`, `STACKED` and `activation`, and what becomes of gates, with the formulas they need.
     fn epilogue(self) -> String {
-        epilogue(self.activation, self.bias, self.residual, self.stacked)
+        let call = match self.activation {
+            Activation::None => "v".to_string(),
+            other => format!("activate({}u, v)", other.code()),
+        };
+        let plain = self.activation == Activation::None && !self.gated;
+        let formulas = if plain { "" } else { common::ACTIVATION };
+        let gates = if self.gated { shaders!("gemm_gated") } else { "" };
+        let constants = format!(
+            "const BIAS = {}u;\nconst RESIDUAL = {};\nconst STACKED = {};",
+            self.bias as u32, self.residual, self.stacked
+        );
+        let activation = format!("fn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}");
+        [&constants, formulas, gates, &activation].join("\n")
     }
 
     fn write(self) -> &'static str {
@@ -157,16 +193,14 @@ impl Form {
 /// Sums of columns that have no factors of their own.
 const UNSCALED: &str = "fn scaled(column4: u32, v: vec4<f32>) -> vec4<f32> { return v; }";
 
-/// `BIAS`, `RESIDUAL`, `STACKED` and `activation`, with the formulas it needs.
-fn epilogue(activation: Activation, bias: Bias, residual: bool, stacked: bool) -> String {
-    let (formulas, call) = match activation {
-        Activation::None => ("", "v".to_string()),
-        other => (common::ACTIVATION, format!("activate({}u, v)", other.code())),
-    };
-    let constants =
-        format!("const BIAS = {}u;\nconst RESIDUAL = {residual};\nconst STACKED = {stacked};", bias as u32);
-    format!("{constants}\n{formulas}\nfn activation(v: vec4<f32>) -> vec4<f32> {{ return {call}; }}")
-}
+/// What one invocation of the sum makes.
+const SUM_ONE: &str = "fn finish_sum(row: u32, column4: u32, first: u32) {
+    store(0u, row, params.panel_first + column4, sum_of(first + column4));
+}";
+const SUM_PAIR: &str = "fn finish_sum(row: u32, column4: u32, first: u32) {
+    let value = sum_of(first + 2u * column4);
+    store_gated(0u, row, params.panel_first + column4, value, sum_of(first + 2u * column4 + 1u));
+}";
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +224,29 @@ mod tests {
             crate::testing::validate(&label, &program.text(true), Params::FIELDS);
             if matches!(form.tile, Tile::Matrix(_)) {
                 crate::testing::translate(&label, &program.text(true));
+            }
+        }
+    }
+
+    /// The forms of a tile that finish values with their gates.
+    fn check_gated(keys: &mut std::collections::HashSet<u64>, tile: Tile, reads: &[(ReadA, ReadB)]) {
+        for &(read_a, read_b) in reads {
+            for bias in [Bias::None, Bias::One] {
+                let form = Form {
+                    tile,
+                    split: false,
+                    reader: Reader::Rows,
+                    panel: 64,
+                    read_a,
+                    read_b,
+                    wide_c: true,
+                    activation: Activation::None,
+                    bias,
+                    residual: false,
+                    stacked: false,
+                    gated: true,
+                };
+                check(keys, form);
             }
         }
     }
@@ -219,6 +276,7 @@ mod tests {
                         bias,
                         residual: wide_c && read_a != ReadA::Four,
                         stacked: wide_c && read_a == ReadA::Four,
+                        gated: false,
                     };
                     check(keys, form);
                 }
@@ -236,6 +294,7 @@ mod tests {
                         bias: Bias::None,
                         residual: false,
                         stacked: false,
+                        gated: false,
                     };
                     check(keys, form);
                 }
@@ -267,6 +326,17 @@ mod tests {
                 check_tile(&mut keys, Tile::Tiled(tile), panel, &buffers);
             }
         }
+        let gated_buffers = pairs(&[One, Four], &[Buffer32, Buffer16]);
+        for rows in [8, 16, 32] {
+            let reads = pairs(&[One, Four, Texel], &[Buffer32, Buffer16, Texel32, Texel16]);
+            check_gated(&mut keys, Tile::Subgroup { rows }, &reads);
+        }
+        for rows in [1, 2, 4, 8] {
+            check_gated(&mut keys, Tile::Few { rows }, &gated_buffers);
+        }
+        for &tile in TILED.iter().filter(|tile| tile.each[1] == 8) {
+            check_gated(&mut keys, Tile::Tiled(tile), &gated_buffers);
+        }
     }
 
     /// No adapter of ours runs these: this is all that is known of them.
@@ -288,17 +358,22 @@ mod tests {
                     bias: Bias::None,
                     residual: false,
                     stacked: false,
+                    gated: false,
                 };
                 check(&mut keys, form);
             } else {
                 check_tile(&mut keys, Tile::Matrix(tile), 64, &reads);
+                check_gated(&mut keys, Tile::Matrix(tile), &reads);
             }
         }
     }
 
     #[test]
     fn the_sum_of_parts_validates() {
-        for (wide_c, activation) in [(false, Activation::None), (true, Activation::Gelu)] {
+        let none = Activation::None;
+        for (wide_c, activation, gated) in
+            [(false, none, false), (true, Activation::Gelu, false), (true, none, true)]
+        {
             let form = Form {
                 tile: Tile::Few { rows: 8 },
                 split: true,
@@ -308,9 +383,10 @@ mod tests {
                 read_b: ReadB::Buffer32,
                 wide_c,
                 activation,
-                bias: Bias::Grouped,
-                residual: wide_c,
-                stacked: wide_c,
+                bias: if gated { Bias::One } else { Bias::Grouped },
+                residual: wide_c && !gated,
+                stacked: wide_c && !gated,
+                gated,
             };
             for scalar in [Scalar::F32, Scalar::F16] {
                 let variant = Variant { scalar, width: 4, workgroup: 64 };

@@ -284,7 +284,17 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
         return w;
     }
     line(format!("    let out_at = subgroup * {}u;", tile.out_floats()));
-    let (vectors_wide, moves) = (2 * edge / 4, edge * 2 * edge / 4 / 32);
+    // Columns of B that one move takes: four, or four values and their gates.
+    let wide = 4 * form.fold();
+    let vectors_wide = 2 * edge / wide;
+    let moves = (edge * vectors_wide).div_ceil(32);
+    let inside = if edge * vectors_wide < 32 { format!(" && row < {edge}u") } else { String::new() };
+    let four = |from: u32| {
+        let each = [0, 1, 2, 3].map(|i| format!("out[out_from + {}u]", from + i));
+        format!("vec4<f32>({})", each.join(", "))
+    };
+    let sums = if form.gated { [four(0), four(4)].join(", ") } else { four(0) };
+    let store = form.store();
     for i in 0..fragments_m {
         for j in (0..fragments_n).step_by(2) {
             for half in 0..2 {
@@ -300,12 +310,12 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
                  \x20   for (var i = 0u; i < {moves}u; i++) {{\n\
                  \x20       let at = sub_lane + i * 32u;\n\
                  \x20       let row = at / {vectors_wide}u;\n\
-                 \x20       let column = sub_column + {}u + at % {vectors_wide}u * 4u;\n\
-                 \x20       let out_from = out_at + row * {out_pitch}u + at % {vectors_wide}u * 4u;\n\
-                 \x20       if (tile_n * {panels}u + column / {}u < params.tiles_n) {{\n\
-                 \x20           store(to, first + sub_row + {}u + row,\n\
-                 \x20               params.panel_first + (tile_n * {columns}u + column) / 4u,\n\
-                 \x20               vec4<f32>(out[out_from], out[out_from + 1u], out[out_from + 2u], out[out_from + 3u]));\n\
+                 \x20       let column = sub_column + {}u + at % {vectors_wide}u * {wide}u;\n\
+                 \x20       let out_from = out_at + row * {out_pitch}u + at % {vectors_wide}u * {wide}u;\n\
+                 \x20       if (tile_n * {panels}u + column / {}u < params.tiles_n{inside}) {{\n\
+                 \x20           {store}(to, first + sub_row + {}u + row,\n\
+                 \x20               params.panel_first + (tile_n * {columns}u + column) / {wide}u,\n\
+                 \x20               {sums});\n\
                  \x20       }}\n\
                  \x20   }}\n\
                  \x20   workgroupBarrier();",

@@ -11,12 +11,15 @@ pub(super) const LANES: u32 = 8;
 pub(super) fn product(form: Form, rows: u32) -> String {
     let Form { panel, read_b, .. } = form;
     let (slots, vectors, panel4) = (rows / 8, panel / 32, panel / 4);
-    // A lane's columns lie a stride apart; a texel of halves holds two neighbours.
-    let (step, apart, reads) = match read_b {
-        ReadB::Texel16 => (panel4 / 2, "2u * lane", 1),
+    // A lane's columns lie a stride apart; a texel of halves holds two neighbours, and so are values and their gates.
+    let (step, start, reads) = match (read_b, form.gated) {
+        (ReadB::Texel16, _) => (panel4 / 2, "lane", 1),
+        (_, true) => (panel4, "2u * lane", vectors),
         _ => (panel4, "lane", vectors),
     };
-    let column = |v: u32| if read_b == ReadB::Texel16 { v } else { 8 * v };
+    let neighbours = read_b == ReadB::Texel16 || form.gated;
+    let apart = if neighbours && !form.gated { "2u * lane" } else { "lane" };
+    let column = |v: u32| if neighbours { v } else { 8 * v };
     let mut w = String::new();
     let mut line = |text: String| {
         w.push_str(&text);
@@ -27,7 +30,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
          fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,\n\
          \x20   @builtin(subgroup_invocation_id) lane: u32) {{\n{}{}\
          \x20   let first = tile_m * {rows}u;\n\
-         \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + lane;",
+         \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + {start};",
         form.place(),
         form.stacked(),
         4 * panel4,
@@ -48,7 +51,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     line("        for (var unit = 0u; unit < params.units; unit++) {".into());
     for k in 0..4 {
         for v in 0..reads {
-            let offset = k * step + v * 8;
+            let offset = k * step + column(v);
             if read_b == ReadB::Texel16 {
                 line(format!("            let t{k} = read_b2(at, {offset}u);"));
                 line(format!("            let b{k}_0 = lower(t{k}); let b{k}_1 = upper(t{k});"));
@@ -76,7 +79,11 @@ pub(super) fn product(form: Form, rows: u32) -> String {
         }
     }
     line("        }\n    }".into());
-    line(format!("    let column4 = params.panel_first + tile_n * {panel4}u + {apart};"));
+    line(format!("    let column4 = params.panel_first + tile_n * {}u + {apart};", panel4 / form.fold()));
+    if form.gated {
+        finish_gated(form, rows, &mut line);
+        return w;
+    }
     // Rows beyond the last have been reckoned as the last one: writing it once more asks no question.
     for v in 0..vectors {
         line(format!(
@@ -104,4 +111,22 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     }
     line("}".into());
     w
+}
+
+/// Hands over values, which a lane has in its first vectors, with their gates, in its second ones.
+fn finish_gated(form: Form, rows: u32, line: &mut impl FnMut(String)) {
+    line("    let column = column4 * 4u;\n    if (column < params.n) {".into());
+    let bias = if form.bias == Bias::None {
+        ["", ""]
+    } else {
+        line("        let bias_0 = read_bias(0u, column);\n        let bias_1 = read_bias(0u, params.n + column);".into());
+        [" + bias_0", " + bias_1"]
+    };
+    for row in 0..rows {
+        line(format!(
+            "        finish(to, min(first + {row}u, params.m - 1u), column, gated(c{row}_0{}, c{row}_1{}));",
+            bias[0], bias[1]
+        ));
+    }
+    line("    }\n}".into());
 }

@@ -4,7 +4,8 @@
 //! A lies with its rows apart and 4 k to a vector (one vector more per row spreads the banks), B with its columns
 //! together: for 4 k an invocation reads one vector per row of its results and 4 per vector of columns, which is as
 //! much as with A turned around, and staging moves whole vectors. The next step is read from memory into registers
-//! while this one is multiplied.
+//! while this one is multiplied. An invocation's vectors of columns lie a stride apart; where they are values and their
+//! gates, columns are staged in that order.
 
 use super::form::Form;
 use super::tile::Tiled;
@@ -37,6 +38,10 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
     let (vectors, across) = (each_columns / 4, columns / each_columns);
     let down = rows / each_rows;
     let panels = form.tile.panels(form.panel);
+    let b_column = match form.gated {
+        true => format!("lane % {across}u * 2u + lane % {columns4}u / {across}u"),
+        false => format!("lane % {columns4}u"),
+    };
     let kind = if half { "vec4<f16>" } else { "vec4<f32>" };
     let mut w = String::new();
     write!(
@@ -49,7 +54,7 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
          \x20   let first = tile_m * {rows}u;\n\
          \x20   let a_unit = lane % {units}u;\n\
          \x20   let a_row = lane / {units}u;\n\
-         \x20   let b_column = lane % {columns4}u;\n\
+         \x20   let b_column = {b_column};\n\
          \x20   let b_k = lane / {columns4}u;\n\
          \x20   let b_panel = min(tile_n * {panels}u + b_column / {panel4}u, params.tiles_n - 1u);\n\
          \x20   let panel = batch * params.b_batch + b_panel * params.taps * params.units * {}u\n\
@@ -141,6 +146,15 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
     }
     line("        }\n        workgroupBarrier();\n    }".into());
     line(format!("    let y = lane / {across}u;\n    let x = lane % {across}u;"));
+    if form.gated {
+        line(format!("    if (tile_n * {panels}u + x * 2u / {panel4}u < params.tiles_n) {{"));
+        line(format!("        let column4 = params.panel_first + tile_n * {}u + x;", columns4 / 2));
+        for r in 0..each_rows {
+            line(format!("        store_gated(to, first + y + {}u, column4, c{r}_0, c{r}_1);", r * down));
+        }
+        line("    }\n}".into());
+        return w;
+    }
     for v in 0..vectors {
         line(format!("    let x{v} = x + {}u;", v * across));
         line(format!("    if (tile_n * {panels}u + x{v} / {panel4}u < params.tiles_n) {{"));

@@ -73,15 +73,21 @@ pub fn tune(gpu: &Gpu, budget: Duration) -> Result<Tuning> {
 fn best_of(gpu: &Gpu, [m, n, k]: [usize; 3], half: bool) -> Result<(String, Choice, Choice)> {
     let dtype = if half { DType::F16 } else { DType::F32 };
     let a = Tensor::zeros(gpu, &[m, k], dtype)?;
-    let c = Tensor::empty(gpu, &[m, n], dtype)?;
+    // The first layers of feed-forwards are gated.
+    let gated = n == 8 * k;
+    let b = match gated {
+        true => Packed::planned_gated(gpu, [n, k], SourceType::F32, half)?,
+        false => Packed::planned(gpu, [n, k, 1], SourceType::F32, half)?,
+    };
+    let c = Tensor::empty(gpu, &[m, if gated { n / 2 } else { n }], dtype)?;
     let product = Product {
         op: "tune",
         a: &a,
         a_stride: k,
         a_offset: 0,
-        b: &Packed::planned(gpu, [n, k, 1], SourceType::F32, half)?,
+        b: &b,
         c: &c,
-        c_stride: n,
+        c_stride: c.dim(0),
         c_offset: 0,
         m,
         batch: 1,

@@ -17,6 +17,7 @@ mod gemm;
 mod group_norm;
 mod guide;
 mod layer_norm;
+mod join;
 mod layout;
 mod linear_geglu;
 mod matmul;

@@ -51,14 +51,18 @@ fn bias_row(row: u32) -> u32 {
     return (params.row_first + row) / params.bias_rows;
 }
 
-// Four results of a row, the bias added, from a column within C on.
-fn finish(batch: u32, row: u32, column: u32, v: vec4<f32>) {
+// Which matrix of C takes a column of B, and as which of its own.
+struct Home { matrix: u32, column: u32 }
+fn home_of(batch: u32, column: u32) -> Home {
     if (STACKED) {
         let matrix = column / 4u / params.c_stride;
-        let first = params.c_base + matrix * params.c_batch;
-        write(first + row * params.c_stride, column - matrix * params.c_stride * 4u, activation(v));
-        return;
+        return Home(matrix, column - matrix * params.c_stride * 4u);
     }
+    return Home(batch, column);
+}
+
+// Four results of a row, the bias added, from a column within C on.
+fn finish(batch: u32, row: u32, column: u32, v: vec4<f32>) {
     write(params.c_base + batch * params.c_batch + row * params.c_stride, column, activation(v));
 }
 
@@ -72,5 +76,6 @@ fn store(batch: u32, row: u32, column4: u32, sum: vec4<f32>) {
     if (BIAS != 0u) {
         v += read_bias(bias_row(row), column);
     }
-    finish(batch, row, column, v);
+    let home = home_of(batch, column);
+    finish(home.matrix, row, home.column, v);
 }

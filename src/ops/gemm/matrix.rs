@@ -130,7 +130,7 @@ pub(super) fn product(form: Form, tile: Matrix) -> String {
          \x20   let sub_column = subgroup % {subgroups_n}u * {each_columns}u;\n\
          \x20   let k_end = params.units * 4u;",
         form.place(),
-        form.stacked(),
+        form.tile_order(),
         form.steps(),
     ));
     let mut places = String::new();

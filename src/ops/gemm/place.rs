@@ -24,7 +24,7 @@ impl Form {
     }
 
     /// Rows first, a stack of tiles of them, then columns: what a cache holds is used again.
-    pub(super) fn stacked(self) -> &'static str {
+    pub(super) fn tile_order(self) -> &'static str {
         "    let stack_first = within / (params.stack * strips) * params.stack;\n\
          \x20   let stack_rows = min(params.tiles_m - stack_first, params.stack);\n\
          \x20   let in_stack = within - stack_first * strips;\n\

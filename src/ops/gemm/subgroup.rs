@@ -32,7 +32,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
          \x20   let first = tile_m * {rows}u;\n\
          \x20   var at = (batch * params.b_batch + tile_n * params.taps * params.units * {}u) / {}u + {start};",
         form.place(),
-        form.stacked(),
+        form.tile_order(),
         4 * panel4,
         panel4 / step
     ));
@@ -88,7 +88,8 @@ pub(super) fn product(form: Form, rows: u32) -> String {
     for v in 0..vectors {
         line(format!(
             "    let column_{v} = (column4 + {}u) * 4u;\n\
-             \x20   if (column_{v} < params.n) {{",
+             \x20   if (column_{v} < params.n) {{\n\
+             \x20       let home_{v} = home_of(to, column_{v});",
             column(v)
         ));
         if form.bias == Bias::One {
@@ -105,7 +106,7 @@ pub(super) fn product(form: Form, rows: u32) -> String {
                 ReadB::Buffer8 => format!("scaled(column_{v} / 4u, c{row}_{v})"),
                 _ => format!("c{row}_{v}"),
             };
-            line(format!("        finish(to, {place}, column_{v}, {sum}{bias});"));
+            line(format!("        finish(home_{v}.matrix, {place}, home_{v}.column, {sum}{bias});"));
         }
         line("    }".into());
     }

@@ -62,7 +62,7 @@ pub(super) fn product(form: Form, tile: Tiled) -> String {
         rows * pitch,
         depth * columns4,
         form.place(),
-        form.stacked(),
+        form.tile_order(),
         4 * panel4,
         form.steps(),
     )

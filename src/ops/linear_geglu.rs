@@ -5,9 +5,9 @@
 //! never written. Weights that learn, or that a gradient goes through, stay as they are: there the layer is `linear`,
 //! then `geglu`.
 
-use super::gemm::{self, Epilogue, Product};
+use super::gemm::{self, Epilogue};
 use super::pack::{Packed, SourceType};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl Packed {
     /// A weight `[n, k]` row-major, values and then their gates, from the bytes of a file, for [`Tensor::linear_geglu`];
     /// otherwise as [`Packed::from_bytes`]. Panels are plain where values do not come in fours.
     ///
-    /// Errors: [`Error::Shape`] when the bytes do not fit the sizes, [`Error::Limit`] when memory is out.
+    /// Errors: [`Error::Shape`](crate::error::Error::Shape) when the bytes do not fit the sizes, [`Error::Limit`](crate::error::Error::Limit) when memory is out.
     pub fn gated(
         gpu: &Gpu,
         [n, k]: [usize; 2],
@@ -59,39 +59,19 @@ impl Tensor {
         if !weight.gated {
             return self.linear(weight, epilogue)?.geglu();
         }
-        let (rows, k) = super::rows_of(self, "linear")?;
-        let (n, mut shape) = (weight.n, self.shape().to_vec());
+        let (rows, _, mut shape) = self.rows_for(weight)?;
+        let n = weight.n;
         if epilogue.learns(self, weight) {
             // Columns as the panels have them, put in the order of the weight.
             let y = self.linear(&weight.ungated(), Epilogue::default())?;
-            *shape.last_mut().expect("rows_of refuses scalars") = n;
             let y = y.reshape(&[rows, n / 8, 2, 4])?.permute(&[0, 2, 1, 3])?.reshape(&shape)?;
             return bias.map_or(Ok(y.clone()), |bias| y.add(&bias.cast(y.dtype())?))?.geglu();
         }
         let _op = self.gpu().op(|| format!("linear {self} {weight} geglu"));
-        if k != weight.k() {
-            let detail =
-                format!("weight [{n}, {}] needs {} inputs, x is {:?}", weight.k(), weight.k(), self.shape());
-            return Err(Error::shape("linear", detail));
-        }
         gemm::check_epilogue("linear", &epilogue, &[1, n], self.dtype())?;
-        *shape.last_mut().expect("rows_of refuses scalars") = n / 2;
+        *shape.last_mut().expect("rows_for refuses scalars") = n / 2;
         let y = Tensor::empty(self.gpu(), &shape, self.dtype())?;
-        let product = Product {
-            op: "linear",
-            a: self,
-            a_stride: k,
-            a_offset: 0,
-            b: weight,
-            c: &y,
-            c_stride: n / 2,
-            c_offset: 0,
-            m: rows,
-            batch: 1,
-            image: None,
-            epilogue,
-        };
-        product.run()?;
+        self.linear_into(weight, epilogue, &y).run()?;
         Ok(y)
     }
 }

@@ -99,7 +99,7 @@ impl Tensor {
     }
 
     /// Rows, k, and the shape of the output of a linear layer.
-    fn rows_for(&self, weight: &Packed) -> Result<(usize, usize, Vec<usize>)> {
+    pub(super) fn rows_for(&self, weight: &Packed) -> Result<(usize, usize, Vec<usize>)> {
         let (rows, k) = super::rows_of(self, "linear")?;
         if k != weight.k() {
             let detail = format!(
@@ -117,7 +117,12 @@ impl Tensor {
     }
 
     /// The product of a linear layer, its sizes checked before.
-    fn linear_into<'a>(&'a self, weight: &'a Packed, epilogue: Epilogue<'a>, y: &'a Tensor) -> Product<'a> {
+    pub(super) fn linear_into<'a>(
+        &'a self,
+        weight: &'a Packed,
+        epilogue: Epilogue<'a>,
+        y: &'a Tensor,
+    ) -> Product<'a> {
         let k = self.dim(0);
         Product {
             op: "linear",

@@ -16,7 +16,8 @@ impl Packed {
     /// A weight `[n, k]` row-major, values and then their gates, from the bytes of a file, for [`Tensor::linear_geglu`];
     /// otherwise as [`Packed::from_bytes`]. Panels are plain where values do not come in fours.
     ///
-    /// Errors: [`Error::Shape`](crate::error::Error::Shape) when the bytes do not fit the sizes, [`Error::Limit`](crate::error::Error::Limit) when memory is out.
+    /// Errors: [`crate::error::Error::Shape`] when the bytes do not fit the sizes, [`crate::error::Error::Limit`] when
+    /// memory is out.
     pub fn gated(
         gpu: &Gpu,
         [n, k]: [usize; 2],

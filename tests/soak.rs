@@ -153,7 +153,8 @@ fn linear_geglu(gpu: &Gpu, draw: &mut Draw, half: bool, what: &str) {
         let (row, column) = (at / (n / 2), at % (n / 2));
         let (value, gate) = (sum(row, column), gelu(sum(row, n / 2 + column)));
         // The errors of both sums, each times the other.
-        (value * gate, roundings * 1.0_f64.max(value.abs()).max(gate.abs()))
+        let size = 1.0_f64.max(value.abs()).max(gate.abs()).max((value * gate).abs());
+        (value * gate, roundings * size)
     });
     let (want, sizes): (Vec<f64>, Vec<f64>) = results.unzip();
     let scaled = |v: Vec<f32>| v.iter().zip(&sizes).map(|(v, size)| v / *size as f32).collect::<Vec<_>>();

@@ -34,6 +34,25 @@ pub(crate) fn gpu_with(options: Options) -> Option<Gpu> {
     Some(Gpu::open(&options).expect("the shared device opened"))
 }
 
+/// erf by its series of positive terms: 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (1 3 5 .. 2n+1).
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-18 * sum.abs() {
+        n += 1.0;
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}
+
+/// v (1 + erf(v / sqrt 2)) / 2.
+pub(crate) fn gelu(v: f64) -> f64 {
+    0.5 * v * (1.0 + erf(v / 2_f64.sqrt()))
+}
+
 /// Values of this shape in [-scale, scale), the same every time.
 pub(crate) fn random(shape: &[usize], scale: f32) -> Vec<f32> {
     let count: usize = shape.iter().product();

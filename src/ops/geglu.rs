@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, random};
+    use crate::testing::{assert_close, assert_gradients, gelu, gpu, gpu_with, random};
     use half::f16;
 
     /// Against the unfused chain, which has its own f64 reference.
@@ -158,18 +158,6 @@ mod tests {
             tolerance,
             &format!("{shape:?} {dtype}"),
         );
-    }
-
-    /// v Phi(v) with erf by its series of positive terms, as in unary.rs.
-    fn gelu(v: f64) -> f64 {
-        let x = v / 2_f64.sqrt();
-        let (mut term, mut sum, mut n) = (x, x, 0.0);
-        while term.abs() > 1e-18 * sum.abs() {
-            n += 1.0;
-            term *= 2.0 * x * x / (2.0 * n + 1.0);
-            sum += term;
-        }
-        0.5 * v * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum)
     }
 
     #[test]

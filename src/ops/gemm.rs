@@ -605,7 +605,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Checks, Family, Options};
     use crate::ops::pack::SourceType;
-    use crate::testing::{assert_close, gpu_with, random_from};
+    use crate::testing::{assert_close, gelu, gpu_with, random_from};
 
     /// A product with everything that can be in the way: an image or a matrix, a bias, an activation, a residual.
     struct Case {
@@ -778,17 +778,6 @@ mod tests {
         let sum = |row: usize, column: usize| {
             let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * k + i]));
             products.sum::<f64>() + f64::from(bias[column])
-        };
-        // erf by its series; gates beyond 6 are their gelu.
-        let gelu = |v: f64| {
-            let x = v / 2_f64.sqrt();
-            let (mut term, mut erf) = (x, x);
-            for n in 1..200 {
-                term *= -x * x / f64::from(n);
-                erf += term / f64::from(2 * n + 1);
-            }
-            let erf = if v.abs() > 6.0 { v.signum() } else { erf * 2.0 / std::f64::consts::PI.sqrt() };
-            0.5 * v * (1.0 + erf)
         };
         let at = (0..m).flat_map(|row| (0..n / 2).map(move |column| (row, column)));
         let want = at.map(|(row, column)| sum(row, column) * gelu(sum(row, n / 2 + column))).collect();

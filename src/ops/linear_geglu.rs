@@ -82,19 +82,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Family, Options};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, gpu, gpu_with, random_from};
-
-    /// v Phi(v) with erf by its series of positive terms, as in unary.rs.
-    fn gelu(v: f64) -> f64 {
-        let x = v / 2_f64.sqrt();
-        let (mut term, mut sum, mut n) = (x, x, 0.0);
-        while term.abs() > 1e-18 * sum.abs() {
-            n += 1.0;
-            term *= 2.0 * x * x / (2.0 * n + 1.0);
-            sum += term;
-        }
-        0.5 * v * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum)
-    }
+    use crate::testing::{assert_close, gelu, gpu, gpu_with, random_from};
 
     /// `[rows, k]`, a weight `[2 half, k]` whose sums are about 1 and a bias `[2 half]`.
     struct Case {

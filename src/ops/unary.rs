@@ -209,22 +209,8 @@ mod tests {
     use super::*;
     use crate::gpu::{Gpu, Options, Scalar};
     use crate::tensor::DType;
-    use crate::testing::{assert_close, assert_gradients, gpu, gpu_with, gradients, random, validate};
+    use crate::testing::{assert_close, assert_gradients, gelu, gpu, gpu_with, gradients, random, validate};
     use half::f16;
-
-    /// erf by its series of positive terms: 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (1 3 5 .. 2n+1).
-    fn erf(x: f64) -> f64 {
-        if x.abs() > 6.0 {
-            return x.signum();
-        }
-        let (mut term, mut sum, mut n) = (x, x, 0.0);
-        while term.abs() > 1e-18 * sum.abs() {
-            n += 1.0;
-            term *= 2.0 * x * x / (2.0 * n + 1.0);
-            sum += term;
-        }
-        2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
-    }
 
     fn sigmoid(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
@@ -236,7 +222,7 @@ mod tests {
         match activation {
             Activation::None => x,
             Activation::Silu => x * sigmoid(x),
-            Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2_f64.sqrt())),
+            Activation::Gelu => gelu(x),
             Activation::GeluTanh => 0.5 * x * (1.0 + u.tanh()),
             Activation::QuickGelu => x * sigmoid(1.702 * x),
             Activation::Relu => x.max(0.0),
